@@ -127,3 +127,7 @@ class InvalidReply(OpenNebulaError):
 
 class ReplyTooLarge(InvalidReply):
     """The response is longer than the limit. It was not read to its end; other calls are not affected."""
+
+
+class MalformedDocument(InvalidReply):
+    """oned replied with a document that is not well-formed: it does not escape all texts that users write."""

@@ -72,7 +72,7 @@ class Reconciler:
             raise unexpected[0]
 
     def _skip(self, user_id: int) -> None:
-        self.log.warn("postponing work for user {id}: their document is too long", id=user_id)
+        self.log.warn("postponing work for user {id}: their document is too long or malformed", id=user_id)
 
     async def _reconcile_if_watched(self, user: UserDocument) -> bool:
         """Run the chores for a user if they are watched, and return whether they are."""

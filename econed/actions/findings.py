@@ -39,7 +39,7 @@ class Finding:
 class Examination:
     """The cloud that a finder examines.
 
-    `users` are the names of all users by id, None if a user's document is too long to be read. `now` is in seconds
+    `users` are the names of all users by id, None if a user's document cannot be read. `now` is in seconds
     since the epoch. `serveradmin` may see everything, and is only for reading.
     """
 
@@ -89,7 +89,7 @@ async def all_users(session: Session) -> dict[int, str | None]:
 
 
 async def users_left_out(examination: Examination) -> AsyncIterator[Finding]:
-    """Users whose document is too long for econed to read: they cannot use EC2."""
+    """Users whose document econed cannot read: they cannot use EC2."""
     for user_id, name in examination.users.items():
         if name is None:
-            yield Finding(f"the document of user {user_id} is too long to be read; see oneuser show {user_id}")
+            yield Finding(f"the document of user {user_id} is too long or malformed; see oneuser show {user_id}")

@@ -14,8 +14,8 @@ names: at most once in `REFRESH_INTERVAL` seconds, a call for the ids of all use
 failures, then the users whose data is oldest.
 
 All users are read together only the first time, and for certificates. A user whose document exceeds the limit on oned's
-response is refused; other users are not affected. While oned does not respond, users are accepted until their data is
-`USER_MAX_AGE` seconds old.
+response, or is malformed by a text that they have written, is refused; other users are not affected. While oned does
+not respond, users are accepted until their data is `USER_MAX_AGE` seconds old.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from zope.interface import implementer
 
 from econed.cached_lookup import CachedLookup
 from econed.credentials.access_keys import stored_keys
-from econed.errors import OpenNebulaCode, OpenNebulaRefusal, ReplyTooLarge
+from econed.errors import MalformedDocument, OpenNebulaCode, OpenNebulaRefusal, ReplyTooLarge
 from econed.interfaces import IOpenNebula, IUserDirectory
 from econed.opennebula.documents import OnRead, UserDocument
 from econed.opennebula.session import Session
@@ -47,7 +47,7 @@ USERS_PER_REFRESH = 8
 """How many known users a refresh reads again; all of them, if there are fewer."""
 
 UNREADABLE_RETRY_INTERVAL = 60.0
-"""Seconds after which a user whose document was too long is read again."""
+"""Seconds after which a user whose document was too long or malformed is read again."""
 
 MAX_ASKED_FOR = 1000
 """Maximum access keys to remember for which users were read; the first is forgotten first."""
@@ -66,7 +66,7 @@ class UserDirectory:
     Its size is bounded by the number of users in OpenNebula; unknown names are not remembered. `on_read` is called with
     the elements that are read of oned's documents. `count_lookup` is called for each lookup in the caches `userpool`
     (changes, all users) and `user`, with the name of the cache and the outcome (see
-    `econed.cached_lookup.CountLookup`). `log` receives the users whose document is too long.
+    `econed.cached_lookup.CountLookup`). `log` receives the users whose document is too long or malformed.
     """
 
     def __init__(
@@ -90,7 +90,7 @@ class UserDirectory:
         self._suspects: dict[int, None] = {}
         """Users for whom a signature failed since they were last read, in the order of the failures."""
         self._unreadable: dict[int, float] = {}
-        """When the documents of users were last found to be too long."""
+        """When the documents of users were last found to be too long or malformed."""
         self._asked_for: OrderedDict[str, CachedLookup[User | None]] = OrderedDict()
         """The reads because of access keys that failed, in the order in which these were first asked for."""
         self._subjects: Mapping[str, Sequence[int]] = {}
@@ -216,7 +216,7 @@ class UserDirectory:
         """Return the current data of a user; None if the user was removed or cannot be read."""
         try:
             document = await self._session.user_by_id(user_id)
-        except ReplyTooLarge:
+        except (ReplyTooLarge, MalformedDocument):
             self._record_unreadable(user_id)
         except OpenNebulaRefusal as refusal:
             if refusal.code != OpenNebulaCode.NO_EXISTS:
@@ -250,7 +250,9 @@ class UserDirectory:
 
     def _record_unreadable(self, user_id: int) -> None:
         if user_id not in self._unreadable:
-            self._log.warn("user {id} cannot use EC2: their document in OpenNebula is too long to be read", id=user_id)
+            self._log.warn(
+                "user {id} cannot use EC2: their document in OpenNebula is too long or malformed", id=user_id
+            )
         self._unreadable[user_id] = self._clock.seconds()
 
     def _is_unreadable(self, user_id: int) -> bool:

@@ -24,7 +24,7 @@ from econed.credentials.revocations import (
     user_reinstatement_text,
     user_revocation_text,
 )
-from econed.errors import OpenNebulaCode, OpenNebulaError, OpenNebulaRefusal
+from econed.errors import MalformedDocument, OpenNebulaCode, OpenNebulaError, OpenNebulaRefusal, ReplyTooLarge
 from econed.opennebula.documents import UserDocument
 from econed.opennebula.session import Session
 from econed.opennebula.template import template
@@ -57,16 +57,16 @@ class Keys:
             if until is not None:
                 rows.append((user.name, "everything until then", _age(days_between(until, self.now)), "disabled"))
         self._print_table(rows)
-        for user_id in sorted(users.too_long):
-            self._print(f"user {user_id}: their document is too long to be read, and so their keys do not count")
+        for user_id in sorted(users.unreadable):
+            self._print(f"user {user_id}: their document is too long or malformed, and so their keys do not count")
         return Exit.OK
 
     async def disable(self, key_id: str | None, owner: str | None) -> Exit:
         """Disable a key or temporary credentials, or all that a user has made until now."""
         if key_id is not None:
-            user = await self._user_of(key_id)
+            _, name = await self._owner_of(key_id)
             await self._revoke(key_id)
-            return self._print(f"{key_id} of {user.name} is disabled")
+            return self._print(f"{key_id} of {name} is disabled")
         users = await self._users()
         user = users.named(owner or "")
         await self._revoke_all(user, users.ids, frozenset())
@@ -93,10 +93,10 @@ class Keys:
         if key_id is not None:
             if key_id.startswith(TEMPORARY):
                 raise CommandFailed(Exit.FAILED, f"{key_id} is stored nowhere: disable it")
-            user = await self._user_of(key_id)
+            user_id, name = await self._owner_of(key_id)
             await self._revoke(key_id)
-            await self.serveradmin.user_update(user.id, removal_text(key_id))
-            return self._print(f"{key_id} of {user.name} is deleted")
+            await self.serveradmin.user_update(user_id, removal_text(key_id))
+            return self._print(f"{key_id} of {name} is deleted")
         users = await self._users()
         user = users.named(owner or "")
         await self._revoke_all(user, users.ids, {user.id})
@@ -125,11 +125,26 @@ class Keys:
         obsolete = _obsolete_texts(revocations(admin), self.sealer, existing, replaced)
         await self.serveradmin.user_update(admin.id, template(*obsolete, user_revocation_text(user.id, until)))
 
-    async def _user_of(self, key_id: str) -> UserDocument:
-        """Return the user of an access key or temporary credentials, whether or not they still exist."""
+    async def _owner_of(self, key_id: str) -> tuple[int, str]:
+        """Return the id and the name of the user of a key (`_user_of`), also if their document cannot be read.
+
+        No user can prevent by their document that a key is disabled.
+        """
+        user_id = self._owner_id(key_id)
+        try:
+            return user_id, (await self._user_of(key_id)).name
+        except (ReplyTooLarge, MalformedDocument):
+            return user_id, f"user {user_id}"
+
+    def _owner_id(self, key_id: str) -> int:
         user_id = user_id_of_key(self.sealer, key_id)
         if user_id is None:
             raise CommandFailed(Exit.FAILED, f"{printable(key_id)} is not an access key that econed has made")
+        return user_id
+
+    async def _user_of(self, key_id: str) -> UserDocument:
+        """Return the user of an access key or temporary credentials, whether or not they still exist."""
+        user_id = self._owner_id(key_id)
         try:
             return await self.serveradmin.user_by_id(user_id)
         except OpenNebulaRefusal as refusal:
@@ -139,13 +154,13 @@ class Keys:
 
     async def _users(self) -> _Users:
         documents: list[UserDocument] = []
-        too_long: set[int] = set()
+        unreadable: set[int] = set()
 
         async def visit(user: UserDocument) -> None:
             documents.append(user)
 
-        await self.serveradmin.visit_users(visit, too_long.add)
-        return _Users(tuple(documents), frozenset(too_long))
+        await self.serveradmin.visit_users(visit, unreadable.add)
+        return _Users(tuple(documents), frozenset(unreadable))
 
     def _print_table(self, rows: Sequence[tuple[str, ...]]) -> None:
         cells = [("USER", "ACCESS KEY", "AGE", "STATE"), *(tuple(map(printable, row)) for row in rows)]
@@ -160,15 +175,15 @@ class Keys:
 
 @dataclass(frozen=True)
 class _Users:
-    """All users, and the ids of those whose documents are too long to be read."""
+    """All users, and the ids of those whose documents cannot be read."""
 
     documents: tuple[UserDocument, ...]
-    too_long: frozenset[int]
+    unreadable: frozenset[int]
 
     @property
     def ids(self) -> frozenset[int]:
         """The ids of all users."""
-        return self.too_long | {user.id for user in self.documents}
+        return self.unreadable | {user.id for user in self.documents}
 
     def named(self, name: str) -> UserDocument:
         """Return a user; raises `CommandFailed`."""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from twisted.internet.defer import Deferred
 
-from econed.errors import InvalidReply, OpenNebulaCode, OpenNebulaRefusal, ReplyTooLarge
+from econed.errors import InvalidReply, MalformedDocument, OpenNebulaCode, OpenNebulaRefusal, ReplyTooLarge
 from econed.opennebula.access import Group, Rule
 from econed.opennebula.documents import (
     Cluster,
@@ -278,7 +278,8 @@ class ReadSession:
         """Return a user (one.user.info).
 
         oned refuses with 512 if the session's user may not see them, with 1024 if they do not exist. Raises
-        `ReplyTooLarge` where their document is longer than `MAX_USER`.
+        `ReplyTooLarge` where their document is longer than `MAX_USER`, `MalformedDocument` where they have written a
+        login token that oned does not escape.
         """
         return await self._document(UserDocument, "one.user.info", user_id, False)
 
@@ -298,13 +299,13 @@ class ReadSession:
         """Call `visit` with each user that the session's user may see: all for serveradmin, themselves for others.
 
         One call of one.userpool.info, which has no pages in any version (oned, `UserPoolInfo`:
-        `dump(att, ALL, -1, -1, …)`). Where its reply is longer than `MAX_USER_POOL`, users are read one by one, so
-        that a user with a long document does not hide the others. A user whose own document is too long is left out:
-        `on_skipped` is called with their id.
+        `dump(att, ALL, -1, -1, …)`). Where its reply is longer than `MAX_USER_POOL` or malformed, users are read one by
+        one, so that one user's document does not hide the others. A user whose own document is too long or malformed
+        is left out: `on_skipped` is called with their id.
         """
         try:
             users = await self._pool(UserDocument, "USER", "one.userpool.info")
-        except ReplyTooLarge:
+        except (ReplyTooLarge, MalformedDocument):
             await self._visit_users_one_by_one(visit, on_skipped)
         else:
             for user in users:
@@ -316,7 +317,7 @@ class ReadSession:
         for user_id in await self.user_ids():
             try:
                 user = await self.user_by_id(user_id)
-            except ReplyTooLarge:
+            except (ReplyTooLarge, MalformedDocument):
                 on_skipped(user_id)
             except OpenNebulaRefusal as refusal:
                 if refusal.code != OpenNebulaCode.NO_EXISTS:

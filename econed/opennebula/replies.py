@@ -16,7 +16,7 @@ from typing import Any, TypeAlias, cast
 
 from lxml import etree
 
-from econed.errors import InvalidReply, OpenNebulaRefusal, XmlRpcFault
+from econed.errors import InvalidReply, MalformedDocument, OpenNebulaRefusal, XmlRpcFault
 from econed.opennebula.methods import ELEMENTS_READ, NEVER_EMPTY, ROOTS
 
 Scalar: TypeAlias = str | int | bool
@@ -94,8 +94,9 @@ def parse_document(method: str, body: bytes) -> etree._Element:
 def parse_document_text(method: str, value: Scalar) -> etree._Element:
     """Return the root of the document in the value of a reply to `method`, without elements that are never read.
 
-    `ELEMENTS_READ` lists the elements that are read. Raises `InvalidReply` for a value that is not a document, or whose
-    root is not that in `ROOTS`: read as a pool it would look like an empty pool.
+    `ELEMENTS_READ` lists the elements that are read. Raises `MalformedDocument` for a document that is not well-formed,
+    `InvalidReply` for a value that is not a document, or whose root is not that in `ROOTS`: read as a pool it would
+    look like an empty pool.
     """
     if not isinstance(value, str):
         raise InvalidReply(method, f"not a document: {value!r:.60}")
@@ -120,7 +121,7 @@ def _document(method: str, pieces: Iterable[bytes]) -> etree._Element:
                 element[:] = [child for child in element if child.tag in children_read[str(element.tag)]]
         root = parser.close()
     except etree.XMLSyntaxError as error:
-        raise InvalidReply(method, f"not well-formed: {error}") from None
+        raise MalformedDocument(method, f"not well-formed: {error}") from None
     if root.tag != ROOTS[method]:
         raise InvalidReply(method, f"a document with the root {str(root.tag)!r:.60} instead of {ROOTS[method]}")
     if method in NEVER_EMPTY and root.find(NEVER_EMPTY[method]) is None:

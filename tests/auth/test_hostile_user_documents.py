@@ -5,9 +5,16 @@ from __future__ import annotations
 import pytest
 from lxml import etree
 
-from econed.auth.users import user_in
+from econed.auth.users import REFRESH_INTERVAL, UNREADABLE_RETRY_INTERVAL, USER_MAX_AGE, user_in
+from econed.errors import EC2Error
 from econed.opennebula.documents import MAX_LOGIN_TOKENS, MAX_TOKEN_LENGTH, UserDocument
 from econed.user import LoginToken, User
+from tests.actions.sts.requests import password_of
+from tests.support.cloud import Cloud
+from tests.support.signing_in import Keys, Process
+
+MALFORMING = ("a&amp;b", "x&lt;/TOKEN>")
+"""Texts of tokens that oned accepts, and decodes when it reads them again (seen in 7.4)."""
 
 _HEAD = (
     "<USER><ID>2</ID><GID>100</GID><GROUPS><ID>100</ID></GROUPS><GNAME>ec2</GNAME><NAME>alice</NAME>"
@@ -84,3 +91,26 @@ def test_an_element_within_the_text_of_a_token_does_not_change_the_user(element:
     user = user_with(token(text))
     assert (user.id, user.gid, user.groups, user.name) == (2, 100, (100,), "alice")
     assert (user.secret, user.driver, user.enabled) == ("secret", "core", True)
+
+
+@pytest.mark.parametrize("text", MALFORMING)
+def test_a_user_whose_document_is_malformed_does_not_affect_the_others(text: str) -> None:
+    """Not their new passwords, not new users, and not the error for a wrong signature; with a cache and without."""
+    cloud = Cloud()
+    known, alice, old = Process(cloud), password_of(cloud, "alice"), password_of(cloud, "bob")
+    for keys in (alice, old):
+        known.sender(keys)
+    cloud.as_user("alice", "one.user.login", "alice", text, 3600, -1)
+    cloud.clock.advance(USER_MAX_AGE)
+    cloud.oneadmin("one.user.passwd", cloud.user("bob").id, "newpw")
+    cloud.oneadmin("one.user.allocate", "carol", "carolpw", "core", [])
+    for process in (known, Process(cloud)):
+        for keys in (alice, old, Keys("nobody", "secret")):
+            with pytest.raises(EC2Error, match="AuthFailure"):
+                process.sender(keys)
+            cloud.clock.advance(REFRESH_INTERVAL)
+        for keys in (password_of(cloud, "bob"), password_of(cloud, "carol")):
+            assert process.sender(keys).user.name == keys.access_key
+    cloud.as_user("alice", "one.user.login", "alice", "", 0, -1)
+    cloud.clock.advance(UNREADABLE_RETRY_INTERVAL)
+    assert known.sender(alice).user.name == "alice"

@@ -160,7 +160,7 @@ def test_users_who_are_too_long_for_one_reply_are_each_read_once(cloud: Cloud) -
             return await super().document(user, method, *args, **options)
 
     cloud.backend = LongUsers(cloud.oned)
-    assert f"user {bob}: their document is too long to be read, and so their keys do not count" in command(
+    assert f"user {bob}: their document is too long or malformed, and so their keys do not count" in command(
         cloud, lambda keys: keys.list(None)
     )
     assert len(reads) == len(set(reads)) == len(cloud.oned.cloud.users)
@@ -179,6 +179,18 @@ def test_a_disabled_key_is_refused_within_seconds_until_it_is_enabled(cloud: Clo
     command(cloud, lambda keys: keys.enable(one["AccessKeyId"], None))
     assert is_accepted(process, one)
     assert [call.user for call in cloud.changes if call.method == "one.user.update"][-2:] == ["serveradmin"] * 2
+
+
+@pytest.mark.parametrize("how", ["disable", "delete"])
+def test_a_key_ends_whose_user_has_made_their_document_malformed(cloud: Cloud, how: str) -> None:
+    """By a login token that oned does not escape; the key counts no more when the token is removed."""
+    key, process, alice = create(cloud), Process(cloud), cloud.user("alice").id
+    cloud.as_user("alice", "one.user.login", "alice", "a&amp;b", 3600, -1)
+    output = command(cloud, lambda keys: getattr(keys, how)(key["AccessKeyId"], None))
+    assert output == [f"{key['AccessKeyId']} of user {alice} is {how.removesuffix('e')}ed"]
+    cloud.as_user("alice", "one.user.login", "alice", "", 0, -1)
+    cloud.clock.advance(60)
+    assert not is_accepted(process, key)
 
 
 def test_nothing_that_a_user_does_enables_a_disabled_key(cloud: Cloud) -> None:

@@ -18,7 +18,7 @@ from twisted.internet.defer import CancelledError, Deferred
 from zope.interface import implementer
 from zope.interface.verify import verifyObject
 
-from econed.errors import InvalidReply, OpenNebulaRefusal, OpenNebulaUnavailable, ReplyTooLarge
+from econed.errors import InvalidReply, MalformedDocument, OpenNebulaRefusal, OpenNebulaUnavailable, ReplyTooLarge
 from econed.interfaces import IOpenNebula
 from econed.opennebula import read_session, session
 from econed.opennebula.documents import UserDocument, VirtualMachine
@@ -236,16 +236,22 @@ async def test_reads_of_documents_are_reported() -> None:
 
 @dataclass
 class LongUsers:
-    """The replies of an oned with users 0 to 4 whose pool is too long, as are the documents of the users in `long`."""
+    """The replies of an oned with users 0 to 4 whose pool is too long, as are the documents of the users in `long`.
+
+    Those of the users in `malformed` are not well-formed, nor is the pool if there are any.
+    """
 
     long: set[int]
     gone: set[int] = field(default_factory=set)
+    malformed: set[int] = field(default_factory=set)
 
     def __call__(self, method: str, args: tuple[object, ...]) -> str:
         """Return the reply to a call."""
         if method == "one.grouppool.info":
             first, second = ("".join(f"<ID>{user_id}</ID>" for user_id in ids) for ids in ((4, 0, 2), (1, 2, 3)))
             return f"<P><GROUP><USERS>{first}</USERS></GROUP><GROUP><USERS>{second}</USERS></GROUP></P>"
+        if self.malformed and (method == "one.userpool.info" or args[0] in self.malformed):
+            raise MalformedDocument(method, "not well-formed")
         if method == "one.userpool.info" or args[0] in self.long:
             raise ReplyTooLarge(method, "the response is too long")
         if args[0] in self.gone:
@@ -274,6 +280,12 @@ async def test_with_a_user_pool_too_long_users_are_read_one_by_one_without_long_
         ("one.grouppool.info",),
         *(("one.user.info", user_id, False) for user_id in range(5)),
     ]
+
+
+@pytest_twisted.ensureDeferred
+async def test_with_a_malformed_user_pool_users_are_read_one_by_one_without_malformed_documents() -> None:
+    oned = ScriptedOned(LongUsers(long=set(), malformed={1}))
+    assert await visited(Session(oned, None)) == ([0, 2, 3, 4], [1])
 
 
 @pytest_twisted.ensureDeferred
