@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Literal, NotRequired, TypedDict, TypeVar
 
 from econed.actions.action import action
@@ -26,6 +27,7 @@ from econed.actions.addresses.view import (
 from econed.actions.inputs import Filter, TagSpecification
 from econed.actions.machines.interfaces import find_interfaces
 from econed.actions.machines.lookup import find_machines
+from econed.actions.machines.rights import check_may_manage
 from econed.actions.machines.state import InstanceState, state_of
 from econed.actions.paging import Listing, Paging
 from econed.actions.regions.regions import own_region
@@ -41,7 +43,6 @@ from econed.ids import (
     association_id,
 )
 from econed.opennebula.documents import Right
-from econed.opennebula.template import removal
 from econed.opennebula.values import ipv4
 
 if TYPE_CHECKING:
@@ -58,9 +59,6 @@ _MAX_DURATION = 45.0
 
 _ATTRIBUTES = Listing("addresses-attribute", (str,))
 _ASSOCIABLE_STATES = frozenset(InstanceState) - {InstanceState.SHUTTING_DOWN, InstanceState.TERMINATED}
-
-_WRITE_CHECK = "EC2_ADDRESS_CHECK"
-"""An attribute that no machine has: its removal changes nothing, and oned refuses it if the caller may not manage."""
 
 
 class AllocateAddressResult(TypedDict):
@@ -197,10 +195,7 @@ async def associate_address(
     if any(other.uid != call.caller.id for other in conflicting):
         raise _already_associated(conflicting[0])
 
-    async def check_manage(target: VirtualMachine) -> None:
-        await call.session.vm_update(target.id, removal(_WRITE_CHECK))
-
-    await call.change_all(Right.MANAGE, [machine], check_manage)
+    await call.change_all(Right.MANAGE, [machine], partial(check_may_manage, call.session))
     changes = _Changes(store, Associator(call.scripts, call.session, deadline), deadline)
     for other in conflicting:
         await changes.exclusively(other, changes.disassociate)

@@ -36,6 +36,7 @@ from econed.actions.images.view import is_ami
 from econed.actions.inputs import TagSpecification, check_text
 from econed.actions.machines.devices import volume_id
 from econed.actions.machines.lookup import find_settled_machines
+from econed.actions.machines.rights import check_may_manage
 from econed.actions.machines.state import InstanceState, state_of
 from econed.actions.regions.regions import own_region
 from econed.actions.tagging import PREFIX, check_tag_count, specified_tags, tag_text, tags_of
@@ -121,6 +122,7 @@ async def create_image(
     image_ids: list[int] = []
 
     async def create(machine: VirtualMachine) -> None:
+        await check_may_manage(call.session, machine)
         await _announce(call, user, new, earlier)
         image_id = image.id if image is not None else await _save_disk(call, user, new, machine, powers_off)
         await complete_image(call.session, user, new, image_id)

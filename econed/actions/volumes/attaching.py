@@ -20,6 +20,7 @@ from econed.actions.disk_images.volume_facts import (
 from econed.actions.machines.devices import Device, check_device_is_free, device_of, disk_text
 from econed.actions.machines.facts import DEVICE
 from econed.actions.machines.lookup import find_settled_machines
+from econed.actions.machines.rights import check_may_manage
 from econed.actions.machines.state import InstanceState, is_busy, state_of
 from econed.actions.machines.times import preserve_times
 from econed.actions.tasks import TaskGroup
@@ -240,10 +241,12 @@ async def _defer_attachment(call: Call, image: Image, machine: VirtualMachine, d
     """Attach a volume that oned is copying when the copy is finished, or leave it to the chore if that takes long.
 
     Raises `EC2Error` IncorrectState for a volume of another user, which the caller's chore would not find, and for a
-    volume that others may write: they could have it attached to any machine of its owner.
+    volume that others may write: they could have it attached to any machine of its owner. Raises `OpenNebulaRefusal`
+    if the caller may not manage the machine.
     """
     if image.uid != call.caller.id or is_writable_by_others(image):
         raise EC2Error("IncorrectState", f"{VOLUME.format(image.id)} is not 'available'.")
+    await check_may_manage(call.session, machine)
     await watch_caller(call)
     await call.session.image_update(image.id, PendingAttachment(machine.id, device, call.now).text)
     deadline = call.clock.seconds() + SETTLE_TIMEOUT
