@@ -11,6 +11,7 @@ from types import MappingProxyType
 from typing import Any
 
 from econed.actions.action import NO_MEMBERS, Action, Members
+from econed.actions.unsupported import UNSUPPORTED
 from econed.errors import EC2Error
 from econed.services import EC2, SERVICES, AmazonService
 from econed.wire.model import Model, ServiceOperation
@@ -104,11 +105,21 @@ class Dispatcher:
         return cls([Model.load(service, own) for service, own in names.items() if own], actions)
 
     def find(self, service: AmazonService, name: str) -> Route:
-        """Return the route of an action; raises `EC2Error` InvalidAction, in Amazon's words (never a 5xx)."""
+        """Return the route of an action.
+
+        Raises `EC2Error` InvalidAction, in Amazon's words (never a 5xx), or UnsupportedOperation for an action in
+        `UNSUPPORTED`.
+        """
         try:
             return self.routes[service, name]
         except KeyError:
+            if service is EC2 and name in UNSUPPORTED:
+                raise _unsupported(name) from None
             raise _invalid_action(service, name if len(name) <= 64 else name[:64] + "…") from None
+
+
+def _unsupported(name: str) -> EC2Error:
+    return EC2Error("UnsupportedOperation", f"{name} is not supported by this cloud. {UNSUPPORTED[name]}")
 
 
 def _invalid_action(service: AmazonService, name: str) -> EC2Error:

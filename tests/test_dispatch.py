@@ -7,8 +7,10 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any, TypedDict
 
 import pytest
+from botocore.loaders import Loader
 
 from econed.actions.action import Action, Parts, action, actions_of
+from econed.actions.unsupported import UNSUPPORTED
 from econed.catalogue import all_actions
 from econed.dispatch import ActionError, Dispatcher, Route
 from econed.errors import EC2Error
@@ -316,6 +318,22 @@ def test_an_unknown_action_is_refused_with_invalid_action(name: str) -> None:
         Dispatcher.load(all_actions()).find(EC2, name)
     assert (caught.value.code, caught.value.status) == ("InvalidAction", 400)
     assert len(caught.value.message) < 200
+
+
+def test_an_action_that_is_not_supported_is_refused_with_what_an_administrator_can_do() -> None:
+    found = Dispatcher.load(all_actions())
+    with pytest.raises(EC2Error) as caught:
+        found.find(EC2, "CreateNatGateway")
+    assert (caught.value.code, caught.value.status) == ("UnsupportedOperation", 400)
+    assert caught.value.message.startswith("CreateNatGateway is not supported by this cloud. An administrator ")
+    with pytest.raises(EC2Error, match="InvalidAction"):
+        found.find(IAM, "CreateNatGateway")
+
+
+def test_actions_that_are_not_supported_are_amazons_and_econed_has_none_of_them() -> None:
+    amazons = Loader().load_service_model("ec2", "service-2")["operations"]
+    assert [name for name in UNSUPPORTED if name not in amazons] == []
+    assert UNSUPPORTED.keys() & {known.name for known in all_actions()} == set()
 
 
 def test_every_action_fits_amazons_model() -> None:

@@ -102,7 +102,7 @@ class Action:
 
     def keywords(self, parameters: Mapping[str, Any]) -> dict[str, Any]:
         """Return decoded parameters as the keyword arguments of the function."""
-        return {_snake(name): value for name, value in parameters.items()}
+        return {keyword_of(name): value for name, value in parameters.items()}
 
 
 def action(
@@ -154,13 +154,17 @@ def actions_in(package: ModuleType) -> tuple[Action, ...]:
 
 
 def actions_of(*modules: object) -> tuple[Action, ...]:
-    """Return the actions defined in `modules`, described from their signatures."""
-    return tuple(
+    """Return the actions defined in `modules`: functions, described from their signatures, and the tuple `ACTIONS`.
+
+    A module that makes its actions from a table has such a tuple.
+    """
+    functions = tuple(
         _describe(run)
         for module in modules
         for run in vars(module).values()
         if hasattr(run, _ATTRIBUTE) and run.__module__ == getattr(module, "__name__", None)
     )
+    return (*functions, *(made for module in modules for made in getattr(module, "ACTIONS", ())))
 
 
 def _describe(run: Any) -> Action:
@@ -171,7 +175,7 @@ def _describe(run: Any) -> Action:
     hints = typing.get_type_hints(unresolved, globalns=run.__globals__)
     return Action(
         run=run,
-        accepts=Members({_camel(name): _members(hint) for name, hint in hints.items()}),
+        accepts=Members({_camel(name): supported_members(hint) for name, hint in hints.items()}),
         required=frozenset(_camel(parameter.name) for parameter in parameters if parameter.default is parameter.empty),
         returns=_returned(run),
         **getattr(run, _ATTRIBUTE),
@@ -195,13 +199,13 @@ def _returned(run: Any) -> ResultType | None:
     return ResultType(result.__required_keys__ | result.__optional_keys__) if typing.is_typeddict(result) else None
 
 
-def _members(hint: Any) -> Members:
+def supported_members(hint: Any) -> Members:
     """Return the members named by the type of a parameter: a TypedDict, or a list of TypedDicts."""
     if typing.is_typeddict(hint):
-        return Members({name: _members(inner) for name, inner in typing.get_type_hints(hint).items()})
+        return Members({name: supported_members(inner) for name, inner in typing.get_type_hints(hint).items()})
     origin = typing.get_origin(hint)
     if origin in (typing.Union, UnionType) or (isinstance(origin, type) and issubclass(origin, Sequence)):
-        inner = [_members(argument) for argument in typing.get_args(hint) if argument is not type(None)]
+        inner = [supported_members(argument) for argument in typing.get_args(hint) if argument is not type(None)]
         return next((members for members in inner if members.of), _ALL_MEMBERS)
     return _ALL_MEMBERS
 
@@ -210,5 +214,6 @@ def _camel(name: str) -> str:
     return "".join(part[:1].upper() + part[1:] for part in name.split("_"))
 
 
-def _snake(name: str) -> str:
+def keyword_of(name: str) -> str:
+    """Return the keyword argument for a member (`instance_ids` for InstanceIds)."""
     return "".join("_" + c.lower() if c.isupper() and i else c.lower() for i, c in enumerate(name))

@@ -205,6 +205,11 @@ def field(*path: str) -> Values:
     return values
 
 
+def no_values(_: Any) -> Iterable[object]:
+    """Return the values of a field that no item has: none."""
+    return ()
+
+
 def filter_text(value: object) -> str:
     """Return a value in the form that filters use: `true`, `16`, `running`, `2026-01-02T03:04:05.000Z`."""
     if isinstance(value, bool):

@@ -10,6 +10,7 @@ from typing import Final, TextIO
 
 from econed.actions.action import Action, Members
 from econed.actions.filters import Filters
+from econed.actions.unsupported import UNSUPPORTED
 from econed.catalogue import all_actions
 from econed.cli.entry import exit_with
 from econed.services import EC2, IAM, STS
@@ -32,7 +33,14 @@ Names are those of the members in Amazon's models, as boto3 takes them. For ever
   The filter `tag:KEY` matches the value of the tag KEY. Filters on properties that no resource of econed has match
   nothing.
 
-The services have one URL. Every action that is not listed is rejected with `InvalidAction`.
+The services have one URL. Every action that is not on this page is rejected with `InvalidAction`.
+"""
+
+_REFUSED: Final = """
+## Actions that are refused with a reason
+
+These actions of EC2 are rejected with `UnsupportedOperation`, and the message names what an administrator can do:
+
 """
 
 _SERVICES: Final = MappingProxyType({EC2: "EC2", STS: "STS", IAM: "IAM"})
@@ -57,13 +65,23 @@ def reference() -> str:
     parts = (
         _part(name, [action for action in actions if action.service is service]) for service, name in _SERVICES.items()
     )
-    return _INTRODUCTION + "".join(parts)
+    return _INTRODUCTION + "".join(parts) + _refused_actions()
+
+
+def _refused_actions() -> str:
+    """Return the part of the page for the actions of EC2 that are refused with a reason."""
+    names_by_reason: dict[str, list[str]] = {}
+    for name, reason in UNSUPPORTED.items():
+        names_by_reason.setdefault(reason, []).append(name)
+    lines = (f"- {', '.join(map(_code, names))}: {reason}\n" for reason, names in names_by_reason.items())
+    return _REFUSED + "".join(lines)
 
 
 def filters_of(action: Action) -> Filters | None:
     """Return the `Filters` that the function of an action refers to; None if there are none."""
-    global_values = inspect.getclosurevars(inspect.unwrap(action.run)).globals.values()
-    return next((value for value in global_values if isinstance(value, Filters)), None)
+    used = inspect.getclosurevars(inspect.unwrap(action.run))
+    values = (*used.globals.values(), *used.nonlocals.values())
+    return next((value for value in values if isinstance(value, Filters)), None)
 
 
 def _part(name: str, actions: Sequence[Action]) -> str:

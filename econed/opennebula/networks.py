@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from functools import cached_property
-from ipaddress import IPv4Address, IPv4Network, IPv6Network
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 
 from lxml import etree
 
@@ -171,6 +171,22 @@ class VirtualNetwork(OwnedView):
         """
         bounds = [ip for ar in self.address_ranges for ip in (ar.ip, ar.last_ip) if ip is not None]
         return smallest_block(min(bounds), max(bounds)) if bounds else None
+
+    @property
+    def gateway(self) -> IPv4Address | None:
+        """The address of its IPv4 router, GATEWAY; None if it has none, or another text, which its owner may write."""
+        return ipv4(self.template_text("GATEWAY"))
+
+    @property
+    def ipv6_gateway(self) -> IPv6Address | None:
+        """The address of its IPv6 router: IP6_GATEWAY, or GATEWAY6 as older versions have it; None as for `gateway`."""
+        return ipv6(self.template_text("IP6_GATEWAY")) or ipv6(self.template_text("GATEWAY6"))
+
+    @property
+    def dns_servers(self) -> tuple[IPv4Address | IPv6Address, ...]:
+        """The addresses in DNS, which are separated by spaces; other texts are left out."""
+        servers = (ipv4(text) or ipv6(text) for text in self.template_text("DNS").replace(",", " ").split())
+        return tuple(server for server in servers if server is not None)
 
     @cached_property
     def ipv6_blocks(self) -> tuple[IPv6Network, ...]:

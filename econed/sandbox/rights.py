@@ -38,6 +38,8 @@ class Rule:
         """Whether the rule covers an object, or all objects of `kind` if `pool_object` is None."""
         if not self.resource & kind.bit:
             return False
+        if self.is_wide and pool_object is not None and pool_object.ignores_wide_rules:
+            return False
         if self.resource & ALL:
             return True
         resource_id = self.resource & _ID

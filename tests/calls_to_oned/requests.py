@@ -14,6 +14,7 @@ from functools import cache
 from typing import Any, TypeAlias
 
 from econed.actions.call import Call
+from econed.actions.empty_lists import EMPTY_LISTS
 from tests.calls_to_oned.recording import MadeCall, described, waves_of
 from tests.calls_to_oned.things import COMMON_IMAGE, ReceivedFile, TwoOfEach
 from tests.support.cloud import body_of, perform
@@ -86,6 +87,17 @@ _OF_KEYS: Mapping[str, Request] = {
     "ImportKeyPair": lambda t, n: {"KeyName": f"new {n}", "PublicKeyMaterial": PUBLIC_KEY},
 }
 
+_OF_NETWORKS: Mapping[str, Request] = {
+    "DescribeDhcpOptions": lambda t, n: {},
+    "DescribeInternetGateways": lambda t, n: {},
+    "DescribeNetworkAcls": lambda t, n: {},
+    "DescribeRouteTables": lambda t, n: {},
+    "DescribeSubnets": lambda t, n: {},
+    "DescribeVpcAttribute": lambda t, n: {"VpcId": "vpc-9999999999", "Attribute": "enableDnsSupport"},
+    "DescribeVpcs": lambda t, n: {},
+    **dict.fromkeys((row.action for row in EMPTY_LISTS), lambda t, n: {}),
+}
+
 _OF_REGIONS: Mapping[str, Request] = {
     "DescribeAvailabilityZones": lambda t, n: {},
     "DescribeRegions": lambda t, n: {},
@@ -134,6 +146,7 @@ REQUESTS: Mapping[str, Request] = {
     **_OF_INSTANCES,
     **_OF_INTERFACES,
     **_OF_KEYS,
+    **_OF_NETWORKS,
     **_OF_REGIONS,
     **_OF_STS,
     **_OF_TAGS,

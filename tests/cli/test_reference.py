@@ -27,14 +27,15 @@ def test_the_command_writes_the_reference_that_is_in_the_checkout() -> None:
 
 @pytest.mark.parametrize("action", ACTIONS.values(), ids=ACTIONS)
 def test_the_filters_of_an_action_are_found_if_it_accepts_any(action: Action) -> None:
-    """They are found by the globals to which its function refers."""
-    assert ("Filters" in action.accepts.of) == (filters_of(action) is not None)
+    """They are found by the names to which its function refers; DescribeNatGateways has Filter."""
+    assert bool({"Filters", "Filter"} & action.accepts.of.keys()) == (filters_of(action) is not None)
 
 
 def test_every_section_marks_the_required_parameters() -> None:
     """A parameter without a default in the function's signature is required."""
     sections = {text.partition("\n")[0]: text for text in re.split("\n###? ", reference())[1:]}
-    assert sections.keys() - {"EC2", "STS", "IAM"} == ACTIONS.keys()
+    others = {"EC2", "STS", "IAM", "Actions that are refused with a reason"}
+    assert sections.keys() - others == ACTIONS.keys()
     for name, action in ACTIONS.items():
         for parameter in action.accepts.of:
             assert (f"**`{parameter}`**" in sections[name]) == (parameter in action.required)

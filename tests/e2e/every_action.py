@@ -6,6 +6,7 @@ import uuid
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from econed.actions.empty_lists import EMPTY_LISTS
 from tests.e2e.things import Example, Things
 
 PUBLIC_KEY = b"ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIOMqqnkVzrm0SdG6UOoqKLsabgH5C9okWi0dh2l9GKJl somebody@example"
@@ -20,9 +21,12 @@ NO_ADDRESS = frozenset({"InvalidAddress.NotFound"})
 NO_ALLOCATION = frozenset({"InvalidAllocationID.NotFound"})
 NO_INTERFACE = frozenset({"InvalidNetworkInterfaceID.NotFound"})
 NO_ATTACHMENT = frozenset({"InvalidAttachmentID.NotFound"})
+NO_SUBNET = frozenset({"InvalidSubnetID.NotFound"})
 NO_ENTITY = frozenset({"NoSuchEntity"})
 DENIED = frozenset({"AccessDenied"})
 NO_ASSOCIATION = frozenset({"InvalidAssociationID.NotFound"})
+
+DEFAULT_VPC = "vpc-9999999999"
 
 _Make = Callable[[Things], Sequence[Example]]
 
@@ -195,6 +199,18 @@ _OF_STS: Mapping[str, _Make] = {
 }
 
 
+_OF_NETWORKS: Mapping[str, _Make] = {
+    "DescribeVpcs": lambda _: (Example({}), Example({"VpcIds": [DEFAULT_VPC]})),
+    "DescribeVpcAttribute": lambda _: (Example({"VpcId": DEFAULT_VPC, "Attribute": "enableDnsSupport"}),),
+    "DescribeSubnets": lambda t: (Example({}), Example({"SubnetIds": [t.subnet]}, NO_SUBNET)),
+    "DescribeRouteTables": lambda _: (Example({}),),
+    "DescribeInternetGateways": lambda _: (Example({}),),
+    "DescribeDhcpOptions": lambda _: (Example({}),),
+    "DescribeNetworkAcls": lambda _: (Example({}),),
+    **dict.fromkeys((row.action for row in EMPTY_LISTS), lambda _: (Example({}),)),
+}
+
+
 EXAMPLES: Mapping[str, _Make] = {
     **_OF_IAM,
     **_OF_STS,
@@ -202,6 +218,7 @@ EXAMPLES: Mapping[str, _Make] = {
     **_OF_VOLUMES,
     **_OF_SNAPSHOTS,
     **_OF_ADDRESSES,
+    **_OF_NETWORKS,
     **_OF_INTERFACES,
     "DescribeRegions": lambda _: (Example({}),),
     "DescribeAvailabilityZones": lambda t: (Example({}), Example({"ZoneNames": [t.zone]})),

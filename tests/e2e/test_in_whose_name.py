@@ -57,11 +57,11 @@ def owned(cloud: FurnishedCloud, econed: Econed) -> Things:
 
 @pytest.fixture(scope="session")
 def shared(cloud: FurnishedCloud, econed: Econed) -> Things:
-    """The objects of a user whose group may use their instances and their AMI."""
+    """The objects of a user whose group may use their instances, their AMI and their subnet."""
     frank = cloud.person("frank")
     things = furnish(cloud, known(boto(frank, econed.url)), frank, boto(frank, econed.url, service="sts"))
     for kind, object_id in things.objects:
-        if kind in ("vm", "image"):
+        if kind in ("vm", "image", "vn"):
             cloud.share(kind, object_id, frank)
     return things
 
@@ -197,6 +197,8 @@ def test_objects_that_may_be_used_are_visible(shared: Things, stranger: Caller) 
     assert not {shared.key_id, shared.free_address["AllocationId"]} & tagged
     volumes = ec2.describe_volumes(VolumeIds=[shared.volume, shared.attached])["Volumes"]
     assert [volume["State"] for volume in volumes] == ["available", "in-use"]
+    (subnet,) = ec2.describe_subnets(SubnetIds=[shared.subnet])["Subnets"]
+    assert subnet["OwnerId"] == f"{shared.owner.id:012d}"
     (snapshot,) = ec2.describe_snapshots(SnapshotIds=[shared.snapshot])["Snapshots"]
     assert snapshot["OwnerId"] == f"{shared.owner.id:012d}"
     assert not ec2.describe_addresses()["Addresses"]

@@ -37,6 +37,7 @@ class Things:
     attached: str
     interface: str
     snapshot: str
+    subnet: str
     role: str
     temporary_key: str
     free_address: Mapping[str, Any]
@@ -60,6 +61,7 @@ class Things:
                 self.attached,
                 self.interface,
                 self.snapshot,
+                self.subnet,
                 self.associated_address["AssociationId"],
             ),
             *(
@@ -111,6 +113,7 @@ def furnish(cloud: FurnishedCloud, ec2: Any, owner: Person, sts: Any) -> Things:
     attached(ec2, used)
     wait_for(ec2, "snapshot_completed", SnapshotIds=[snapshot])
     wait_for(ec2, "volume_available", VolumeIds=[free])
+    subnet = cloud.reservation(f"{name}-net", owner)
     free_ip, associated_ip = (ec2.allocate_address()["PublicIp"] for _ in range(2))
     ec2.associate_address(PublicIp=associated_ip, InstanceId=running)
     addresses = {address["PublicIp"]: address for address in ec2.describe_addresses()["Addresses"]}
@@ -136,6 +139,7 @@ def furnish(cloud: FurnishedCloud, ec2: Any, owner: Person, sts: Any) -> Things:
         attached=used,
         interface=interface,
         snapshot=snapshot,
+        subnet=f"subnet-{subnet:08d}",
         role=f"arn:aws:iam::{owner.id:012d}:role/{cloud.prefix}",
         temporary_key=sts.get_session_token()["Credentials"]["AccessKeyId"],
         free_address=addresses[free_ip],
@@ -145,6 +149,7 @@ def furnish(cloud: FurnishedCloud, ec2: Any, owner: Person, sts: Any) -> Things:
             *(("image", image_id) for image_id in (image, unregistered)),
             *(("image", int(resource.partition("-")[2])) for resource in (free, used, snapshot)),
             ("template", template),
+            ("vn", subnet),
             ("user", owner.id),
         ),
     )

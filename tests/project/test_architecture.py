@@ -85,7 +85,7 @@ ACTIONS_MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "tags": ("addresses", "volumes", "images", "keys", "disk_images", "machines"),
     "interfaces": ("instances", "networks", "addresses", "machines"),
     "instances": ("addresses", "volumes", "images", "keys", "regions", "disk_images", "machines"),
-    "networks": (),
+    "networks": ("regions",),
     "addresses": ("regions", "machines"),
     "volumes": ("images", "regions", "disk_images", "machines"),
     "images": ("regions", "disk_images", "machines"),

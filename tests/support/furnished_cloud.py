@@ -169,6 +169,13 @@ class FurnishedCloud:
         self.elastic_networks.add(network_id)
         return network_id
 
+    def reservation(self, name: str, owner: Person, size: int = 4) -> int:
+        """Reserve addresses of the network for a user, who alone may use them, and return the id of the reservation."""
+        network_id = owner.oned.make("one.vn.reserve", self.network, f'NAME="{name}"\nSIZE="{size}"')
+        self._undo.append(lambda: self.admin("one.vn.delete", network_id))
+        self._await_network(network_id)
+        return network_id
+
     def held_addresses(self, network_id: int) -> list[str]:
         """Return the addresses of a network whose leases are on hold."""
         leases = self.admin.document("one.vn.info", network_id, False).findall("AR_POOL/AR/LEASES/LEASE")
@@ -191,8 +198,8 @@ class FurnishedCloud:
         owner.oned(f"one.{kind}.chmod", object_id, 1, 1, 0, 1, 0, 0, 0, 0, 0)
 
     def document(self, kind: str, object_id: int) -> str:
-        """Return the document of a `vm`, `image`, `template` or `user`, without elements that change by themselves."""
-        extra = (False,) if kind in ("vm", "user", "image") else (False, False)
+        """Return the document of a `vm`, `image`, `template`, `vn` or `user`, without what changes by itself."""
+        extra = (False,) if kind in ("vm", "user", "image", "vn") else (False, False)
         root = self.admin.document(f"one.{kind}.info", object_id, *extra)
         for name in _CHANGING_ELEMENTS:
             for element in root.findall(name):

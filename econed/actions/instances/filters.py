@@ -6,11 +6,11 @@ match nothing, as on Amazon for an instance without them.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from econed.actions.filters import Filters, Values, field, tag_filters
+from econed.actions.filters import Filters, Values, field, no_values, tag_filters
 
 if TYPE_CHECKING:
     from econed.actions.inputs import Filter
@@ -43,10 +43,6 @@ _NEVER_SET = (
     "spot-instance-request-id",
     "vpc-id",
 )
-
-
-def _no_values(_: Any) -> Iterable[object]:
-    return ()
 
 
 def _fields(paths: Mapping[str, Sequence[str]]) -> Mapping[str, Values]:
@@ -138,7 +134,7 @@ _FIELD_PATHS: Mapping[str, Sequence[str]] = {
 }
 
 INSTANCE_FILTERS = Filters(
-    MappingProxyType({**dict.fromkeys(_NEVER_SET, _no_values), **_fields(_FIELD_PATHS), **tag_filters()})
+    MappingProxyType({**dict.fromkeys(_NEVER_SET, no_values), **_fields(_FIELD_PATHS), **tag_filters()})
 )
 """The filters of DescribeInstances, for an instance to which ReservationId and OwnerId of its reservation are added."""
 
@@ -158,7 +154,7 @@ STATUS_FILTERS = Filters(
             ),
             **dict.fromkeys(
                 ("event.code", "event.description", "event.not-after", "event.not-before", "event.instance-event-id"),
-                _no_values,
+                no_values,
             ),
         }
     )

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from ipaddress import IPv4Network, IPv6Network
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final
@@ -126,6 +127,21 @@ class Networks:
         others = (network for network in usable if network.id not in marked)
         return cls(vpcs, tuple(Subnet(network, vpc_of(network, vpcs)) for network in others))
 
+    def subnets_of(self, vpc: Vpc) -> Sequence[Subnet]:
+        """Return the subnets of a VPC, lowest id first."""
+        return self._by_vpc.get(vpc.number, ())
+
+    def networks_of(self, vpc: Vpc) -> Sequence[VirtualNetwork]:
+        """Return the networks whose routers and name servers a VPC has: its only one, or those of the default VPC."""
+        return [vpc.network] if vpc.network is not None else [subnet.network for subnet in self.subnets_of(vpc)]
+
+    @cached_property
+    def _by_vpc(self) -> Mapping[int, Sequence[Subnet]]:
+        by_vpc: dict[int, list[Subnet]] = {}
+        for subnet in self.subnets:
+            by_vpc.setdefault(subnet.vpc.number, []).append(subnet)
+        return by_vpc
+
     @property
     def vpc_ids(self) -> Mapping[int, str]:
         """The ids of the VPCs of subnets, by the id of the network; all networks not in it are in the default VPC."""
@@ -148,7 +164,12 @@ def vpc_of(network: VirtualNetwork, vpcs: Mapping[int, Vpc]) -> Vpc:
 
 async def read_networks(call: Call) -> Networks:
     """Return the VPCs and subnets that the caller may USE, in one call to oned, without leases."""
-    return Networks.of(await call.session.networks(), call.settings.elasticips_vnet_id)
+    return networks_of(call, await call.session.networks())
+
+
+def networks_of(call: Call, documents: Iterable[VirtualNetwork]) -> Networks:
+    """Return the VPCs and subnets among the networks that the caller may see."""
+    return Networks.of(documents, call.settings.elasticips_vnet_id)
 
 
 async def subnets(call: Call) -> Sequence[Subnet]:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from types_boto3_ec2.type_defs import AvailabilityZoneTypeDef
 
     from econed.actions.call import Call
+    from econed.opennebula.documents import VirtualNetwork
 
 _DISK_DATASTORES = frozenset({DatastoreType.IMAGE_DS, DatastoreType.SYSTEM_DS})
 
@@ -72,9 +73,15 @@ async def describe_availability_zones(
 
 
 async def availability_zones(call: Call) -> Mapping[int, str]:
-    """Return the names of the clusters in which the caller can run instances, by cluster id in ascending order.
+    """Return the names of the clusters in which the caller can run instances, by cluster id in ascending order."""
+    _, zones = await networks_and_zones(call)
+    return zones
 
-    These are the clusters that contain both datastores and virtual networks visible to the caller, or datastores if no
+
+async def networks_and_zones(call: Call) -> tuple[Sequence[VirtualNetwork], Mapping[int, str]]:
+    """Return the networks that the caller may see, without leases, and what `availability_zones` returns.
+
+    Zones are the clusters that contain both datastores and virtual networks visible to the caller, or datastores if no
     network is visible. With `cluster_id` in the configuration, no other cluster is included.
     """
     async with TaskGroup() as tasks:
@@ -92,7 +99,7 @@ async def availability_zones(call: Call) -> Mapping[int, str]:
     if call.settings.cluster_id is not None:
         usable &= {call.settings.cluster_id}
     names = sorted(cluster_names.result.items())
-    return {cluster_id: name for cluster_id, name in names if cluster_id in usable}
+    return networks, {cluster_id: name for cluster_id, name in names if cluster_id in usable}
 
 
 def _zone_view(cluster_id: int, name: str, region: str) -> AvailabilityZoneTypeDef:

@@ -108,6 +108,11 @@ class PoolObject:
 
     kind = Kind.VM
 
+    @property
+    def ignores_wide_rules(self) -> bool:
+        """Whether rules for all objects of its kind, or for all in a cluster, do not count for it."""
+        return False
+
     def quota_charges(self) -> Sequence[Charge]:
         """Return the usage that the object counts in its owner's quotas."""
         return ()

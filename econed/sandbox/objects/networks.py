@@ -210,6 +210,11 @@ class Network(PoolObject):
 
     kind = Kind.NET
 
+    @property
+    def ignores_wide_rules(self) -> bool:
+        """Whether it is a reservation, which nobody may USE but by its permissions or a rule that names it."""
+        return self.parent_id is not None
+
     def add_range(self, requested: Vector) -> bool:
         """Add the range that an AR vector requests; False if it is invalid."""
         address_range = _make_range(self._next_range_id, requested)

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import pytest
+from lxml import etree
 
-from econed.actions.networks.lookup import find_subnets, find_vpc, read_networks, subnets
+from econed.actions.networks.lookup import DEFAULT_VPC as DEFAULT
+from econed.actions.networks.lookup import Subnet, Vpc, find_subnets, find_vpc, read_networks, subnets
 from econed.errors import EC2Error
 from econed.ids import SUBNET, VPC
+from econed.opennebula.documents import VirtualNetwork
 from tests.actions.networks.networks import PRIVATE_SUBNET, network, reservation, vpc, with_elastic_ips
 from tests.support.cloud import Cloud
 
@@ -110,3 +113,18 @@ def test_nothing_is_read_for_an_id_that_is_malformed(cloud: Cloud) -> None:
     with pytest.raises(EC2Error, match="Malformed"):
         cloud.result(find_subnets(call, [PRIVATE_SUBNET, "subnet-x"]))
     assert len(cloud.oned.calls) == before
+
+
+@pytest.mark.parametrize(
+    ("state", "shown"),
+    [
+        *(("", "available"), ("1", "available"), ("6", "available")),
+        *(("0", "pending"), ("2", "pending"), ("3", "pending"), ("5", "failed")),
+    ],
+)
+def test_a_network_that_is_not_ready_is_not_available(state: str, shown: str) -> None:
+    """Before 6.4 networks have no state."""
+    element = etree.fromstring(f"<VNET><ID>7</ID><STATE>{state}</STATE></VNET>")
+    network = VirtualNetwork(element)
+    assert Subnet(network, DEFAULT).state == shown
+    assert Vpc(7, network).is_available is (shown == "available")
