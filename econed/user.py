@@ -155,7 +155,8 @@ class Credential:
 
     `key` is the access key or the subject of the certificate, as claimed. `origin` identifies the long-term credential
     behind it (`origin_of`). `expires` is when it ends, in seconds since the epoch, None if it does not. `session_name`
-    and `role` are those of AssumeRole: its RoleSessionName, and the name of the group.
+    and `role` are those of AssumeRole: its RoleSessionName, and the name of the group. `earlier` are the ids of the
+    temporary credentials with which others were requested until these, the first first.
     """
 
     kind: CredentialKind
@@ -164,6 +165,7 @@ class Credential:
     expires: float | None = None
     session_name: str | None = None
     role: str | None = None
+    earlier: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -1,9 +1,10 @@
 """Temporary credentials as access keys: their secret is in the session token, which econed has sealed.
 
 So the secret is known without asking anybody, and everything else is asked once the signature has been verified: the
-user must be enabled, the login token behind the credentials must be in their document, and the long-term credential
-with which they were made must still count. A request is made in the session of the login token, so that oned decides
-what it may do, and whether that token exists: the document is no proof of it (`econed.auth.user_names`).
+user must be enabled, the login token behind the credentials must be in their document, the long-term credential with
+which they were made must still count, and none of the temporary ones in between may be disabled. A request is made in
+the session of the login token, so that oned decides what it may do, and whether that token exists: the document is no
+proof of it (`econed.auth.user_names`).
 """
 
 from __future__ import annotations
@@ -100,7 +101,7 @@ class TemporaryKeys:
         if token is None or not any([await origins.holds(held.origin, user, now) for origins in self._origins]):
             return None
         revocations = await self._revocations.current()
-        ids = (held.key_id, held.origin.removeprefix(_KEY_ORIGIN))
+        ids = (held.origin.removeprefix(_KEY_ORIGIN), *held.earlier, held.key_id)
         if any(revocations.revokes(key_id, held.user_id, held.created) for key_id in ids):
             return None
         return Candidate(held.secret, replace(user.within(token), acts_by=token), _credential(held))
@@ -114,4 +115,5 @@ def _credential(held: TemporaryCredentials) -> Credential:
         expires=held.expires,
         session_name=held.session_name,
         role=held.role,
+        earlier=held.earlier,
     )

@@ -38,6 +38,9 @@ the new one twice as long, so at most two of a user and group are alive. The hou
 LOGIN_TOKEN_PERIOD: Final = 300
 """Seconds for which all processes make the same text of a login token."""
 
+MAX_EARLIER: Final = 10
+"""The most temporary credentials that are requested one with the other. They end at the same time, so few need more."""
+
 MAX_SESSION_TOKEN: Final = 2000
 """The longest session token that econed makes, in characters."""
 
@@ -65,7 +68,8 @@ class TemporaryCredentials:
 
     `group` is the only group in which they let the user act, None if they do not restrict them. `role` and
     `session_name` are those of AssumeRole: the group's name and the RoleSessionName. `origin` identifies the long-term
-    credential with which they were made (`Credential.origin`), `login_token` the login token behind them.
+    credential with which they were made (`Credential.origin`), `login_token` the login token behind them. `earlier` are
+    the ids of the temporary credentials between the two (`Credential.earlier`): with each of them these end.
     """
 
     key_id: str
@@ -78,6 +82,7 @@ class TemporaryCredentials:
     expires: int
     origin: str
     login_token: LoginTokenMark
+    earlier: tuple[str, ...] = ()
 
     def login_token_in(self, tokens: Iterable[LoginToken], now: float) -> LoginToken | None:
         """Return the login token behind these credentials among a user's; None if it was removed or has expired."""
@@ -108,7 +113,8 @@ def open_session_token(sealer: Sealer, session_token: str) -> TemporaryCredentia
     content = json.loads(sealer.open(_PURPOSE, "", session_token))
     try:
         mark = LoginTokenMark(**content.pop("login_token"))
-        return TemporaryCredentials(**content, login_token=mark)
+        earlier = tuple(content.pop("earlier"))
+        return TemporaryCredentials(**content, login_token=mark, earlier=earlier)
     except (KeyError, TypeError):
         raise NotSealed from None
 

@@ -22,7 +22,7 @@ from econed.sandbox.backend import SandboxBackend
 from econed.user import Login
 from tests.actions.iam.support import create, document, listed, stored
 from tests.auth.test_access_keys import Process
-from tests.support.cloud import NOW, Cloud
+from tests.support.cloud import NOW, Cloud, perform
 
 DAY = 86_400
 
@@ -259,6 +259,23 @@ def test_temporary_credentials_end_by_their_id_their_key_or_their_user(cloud: Cl
     later = new()
     assert [is_accepted(process, each, each["SessionToken"]) for each in (one, other, later)] == [False, False, True]
     assert "is stored nowhere" in failure(cloud, lambda keys: keys.delete(later["AccessKeyId"], None))[1]
+
+
+@pytest.mark.parametrize("disabled", [0, 1, 2])
+def test_temporary_credentials_end_with_those_that_requested_them(cloud: Cloud, disabled: int) -> None:
+    """Directly or indirectly: a thief who has renewed stolen ones has nothing. Those before them count."""
+    process = Process(cloud)
+    arn = f"arn:aws:iam::{cloud.user('alice').id:012d}:role/ec2"
+    chain = [cloud.run("alice", "GetSessionToken")["Credentials"]]
+    for _ in range(2):
+        *_, last = chain
+        sender = process.sender(last["AccessKeyId"], last["SecretAccessKey"], last["SessionToken"])
+        parameters = {"RoleArn": arn, "RoleSessionName": "thief"}
+        chain.append(cloud.result(perform(cloud.call_of(sender), "AssumeRole", parameters))["Credentials"])
+    command(cloud, lambda keys: keys.disable(chain[disabled]["AccessKeyId"], None))
+    assert [is_accepted(process, each, each["SessionToken"]) for each in chain] == [
+        index < disabled for index in range(len(chain))
+    ]
 
 
 # Delete

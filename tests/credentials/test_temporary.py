@@ -10,6 +10,7 @@ from econed.credentials.temporary import (
     LOGIN_TOKEN_LIFE,
     LOGIN_TOKEN_PERIOD,
     MAX_DURATION,
+    MAX_EARLIER,
     MAX_SESSION_TOKEN,
     LoginTokenMark,
     TemporaryCredentials,
@@ -63,7 +64,14 @@ def test_a_session_token_is_opened_with_an_older_sealing_key() -> None:
 
 
 def test_the_longest_names_fit_into_a_session_token() -> None:
-    longest = replace(HELD, role="ü" * 128, session_name="x" * 64, user_id=2**31 - 1, group=2**31 - 1)
+    longest = replace(
+        HELD,
+        role="ü" * 128,
+        session_name="x" * 64,
+        user_id=2**31 - 1,
+        group=2**31 - 1,
+        earlier=(HELD.key_id,) * MAX_EARLIER,
+    )
     sealed = seal_session_token(SEALER, longest)
     assert len(sealed) <= MAX_SESSION_TOKEN
     assert open_session_token(SEALER, sealed) == longest

@@ -13,7 +13,7 @@ from econed.actions.tasks import TaskGroup
 from econed.actions.timestamps import timestamp
 from econed.credentials.identities import assumed_role_arn, assumed_role_id, user_arn
 from econed.credentials.key_ids import new_secret, new_temporary_id
-from econed.credentials.temporary import LoginTokenMark, TemporaryCredentials, seal_session_token
+from econed.credentials.temporary import MAX_EARLIER, LoginTokenMark, TemporaryCredentials, seal_session_token
 from econed.errors import EC2Error
 from econed.ids import account_id
 from econed.services import STS
@@ -156,7 +156,11 @@ async def _credentials(
     role: str | None = None,
     session_name: str | None = None,
 ) -> ShownCredentials:
-    """Return new temporary credentials, which end at the latest with those with which they are requested."""
+    """Return new temporary credentials, which end at the latest with those with which they are requested.
+
+    Raises `EC2Error` AccessDenied if too many were requested one with the other.
+    """
+    earlier = _earlier(call)
     now = call.now
     until = now + seconds
     if call.credential.expires is not None:
@@ -173,6 +177,7 @@ async def _credentials(
         expires=until if token.expires is None else min(until, token.expires),
         origin=call.credential.origin,
         login_token=LoginTokenMark.of(token),
+        earlier=earlier,
     )
     return {
         "AccessKeyId": made.key_id,
@@ -180,6 +185,16 @@ async def _credentials(
         "SessionToken": seal_session_token(call.sealer, made),
         "Expiration": timestamp(made.expires),
     }
+
+
+def _earlier(call: Call) -> tuple[str, ...]:
+    """Return the ids of the temporary credentials with which new ones are requested, directly or indirectly."""
+    credential = call.credential
+    if credential.kind is not CredentialKind.TEMPORARY:
+        return ()
+    if len(credential.earlier) >= MAX_EARLIER:
+        raise _access_denied(f"At most {MAX_EARLIER} temporary credentials can be requested one with the other.")
+    return (*credential.earlier, credential.key)
 
 
 def _access_denied(message: str) -> EC2Error:

@@ -13,7 +13,7 @@ from twisted.internet.defer import Deferred
 from econed.actions.call import Call
 from econed.actions.sts.login_tokens import login_token
 from econed.actions.sts.temporary import assume_role, get_session_token
-from econed.credentials.temporary import MAX_DURATION
+from econed.credentials.temporary import MAX_DURATION, MAX_EARLIER
 from econed.errors import EC2Error
 from econed.ids import IMAGE, INSTANCE
 from econed.sandbox.objects.base import Kind, Right
@@ -217,6 +217,15 @@ def test_credentials_of_a_role_can_assume_the_same_role_until_they_end() -> None
         role_keys(cloud, keys, "teaching")
     cloud.clock.advance(HOUR + HOUR // 2)
     assert end_of(cloud, role_keys(cloud, keys, "research")) == pytest.approx(HOUR // 2, abs=60)
+
+
+def test_a_few_credentials_are_requested_one_with_the_other() -> None:
+    cloud = cloud_with_groups("research")
+    keys = session_keys(cloud, password_of(cloud, "alice"))
+    for _ in range(MAX_EARLIER):
+        keys = role_keys(cloud, keys, "research", duration_seconds=900)
+    with pytest.raises(EC2Error, match="AccessDenied: At most 10 temporary credentials"):
+        role_keys(cloud, keys, "research", duration_seconds=900)
 
 
 def test_credentials_of_a_group_cannot_get_others_though_econed_asks() -> None:
