@@ -18,6 +18,7 @@ from econed.sandbox.calls.groups import AclCalls, GroupCalls
 from econed.sandbox.calls.images import ImageCalls
 from econed.sandbox.calls.infrastructure import ClusterCalls, DatastoreCalls, HostCalls, SystemCalls
 from econed.sandbox.calls.networks import NetworkCalls
+from econed.sandbox.calls.nic_changes import NicChangeCalls
 from econed.sandbox.calls.nics import NicCalls
 from econed.sandbox.calls.ownership import OwnershipCalls
 from econed.sandbox.calls.security_groups import SecurityGroupCalls
@@ -34,7 +35,7 @@ from econed.sandbox.refusals import Refused, unknown_method, unparsable, wrong_p
 from econed.sandbox.sessions import Sessions, distinguished_name
 from econed.sandbox.versions import Delays, Version
 
-_ONLY_IN_7 = frozenset({"one.user.enable", "one.vm.attachsg", "one.vm.detachsg"})
+_ONLY_IN_7 = frozenset({"one.user.enable", "one.vm.attachsg", "one.vm.detachsg", "one.vm.updatenic"})
 _UNSENDABLE = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd]")
 """Characters that calls to oned cannot contain: XML forbids them, or they are outside the Basic Multilingual Plane."""
 _MAX_LOGGED_CALLS = 10_000
@@ -134,6 +135,7 @@ class Oned:
                 VmCalls(cloud, self.deployment, self.lifecycle, self.allocator),
                 self.disks,
                 NicCalls(cloud),
+                NicChangeCalls(cloud),
             ),
         )
         all_methods = {**methods(services), **OwnershipCalls(cloud).methods()}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from lxml import etree
@@ -55,7 +56,7 @@ _ID_PATHS: Sequence[tuple[str, str]] = (
 _ID_TEXTS: Sequence[tuple[str, str]] = (
     (r'((?<!_)IMAGE_ID=")(\d+)', "image"),
     (r'(NETWORK_ID="?)(\d+)', "net"),
-    (r'(SECURITY_GROUPS=")(\d+)', "secgroup"),
+    (r'(SECURITY_GROUPS=")([\d, ]+)', "secgroup"),
     (r'(NETWORK=\[ID=")(\d+)', "net"),
 )
 
@@ -126,8 +127,12 @@ class LearnedIds(IdMapping):
 
     def _text(self, text: str) -> str:
         for pattern, kind in _ID_TEXTS:
-            text = re.sub(pattern, lambda match, kind=kind: match[1] + str(self.sandbox_id(kind, int(match[2]))), text)  # type: ignore[misc]
+            text = re.sub(pattern, partial(self._with_sandbox_ids, kind), text)
         return text
+
+    def _with_sandbox_ids(self, kind: str, match: re.Match[str]) -> str:
+        """Return the match of an `_ID_TEXTS` pattern with the ids of the sandbox."""
+        return match[1] + re.sub(r"\d+", lambda recorded_id: str(self.sandbox_id(kind, int(recorded_id[0]))), match[2])
 
     def recorded(self, leaf: tuple[str, str]) -> tuple[str, str]:
         """Return an element with recorded ids."""

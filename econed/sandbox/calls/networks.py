@@ -57,6 +57,7 @@ class NetworkCalls:
             cluster_ids={cluster.id},
         )
         network.template = network_template(template)
+        network.add_default_group()
         cloud.networks.add(network)
         become_ready = partial(network.become_ready, is_v7=cloud.version.is_v7)
         if cloud.version.is_v7:
@@ -216,6 +217,7 @@ class NetworkCalls:
             cloud.networks.allocate_id(), caller.id, caller.gid, caller.name, caller.gname, name, parent_id=network.id
         )
         reservation.template, reservation.cluster_ids = network.template.copy(), set(network.cluster_ids)
+        reservation.add_default_group()
         lease = Lease(LeaseHolder.NETWORK, reservation.id)
         for parent in network.ranges:
             if not address:

@@ -1,4 +1,4 @@
-"""The calls on NICs of machines: attach, detach, security groups."""
+"""The calls that attach NICs to machines and detach them."""
 
 from __future__ import annotations
 
@@ -9,18 +9,16 @@ from econed.sandbox.machines.context import fill_context
 from econed.sandbox.machines.devices import add_nic, authorize, release_nic, resolve
 from econed.sandbox.machines.hot_plug import is_pluggable, plug, record_change
 from econed.sandbox.machines.restrictions import check_restricted_attributes
-from econed.sandbox.machines.security_rules import join_groups
 from econed.sandbox.objects.base import Right
 from econed.sandbox.objects.history import HistoryAction
 from econed.sandbox.objects.users import User
 from econed.sandbox.objects.virtual_machines import VirtualMachine
 from econed.sandbox.quotas import Charge
 from econed.sandbox.refusals import internal, wrong_state
-from econed.sandbox.template import Vector
 
 
 class NicCalls:
-    """`one.vm.attachnic`, `one.vm.detachnic`, `one.vm.attachsg`, `one.vm.detachsg`."""
+    """`one.vm.attachnic`, `one.vm.detachnic`."""
 
     def __init__(self, cloud: Cloud) -> None:
         self._cloud = cloud
@@ -78,43 +76,3 @@ class NicCalls:
 
         plug(self._cloud, machine, LcmState.HOTPLUG_NIC, LcmState.HOTPLUG_NIC_POWEROFF, detached)
         return vm_id
-
-    def _existing_nic(self, machine: VirtualMachine, nic_id: int) -> Vector:
-        nic = machine.nic(nic_id)
-        if nic is None:
-            raise wrong_state(f"VM {machine.id} does not have NIC {nic_id}")
-        return nic
-
-    @serves("one.vm.attachsg", int, int, int)
-    def attach_group(self, caller: User, vm_id: int, nic_id: int, group_id: int) -> int:
-        """Add a security group to a NIC (7.x)."""
-        machine = self._managed(caller, vm_id)
-        self._cloud.get_authorized(caller, Right.USE, self._cloud.security_groups, group_id)
-        nic = self._existing_nic(machine, nic_id)
-        group_ids = _group_ids(nic)
-        if group_id in group_ids:
-            raise wrong_state(f"VM {vm_id} SG {group_id} already in NIC {nic_id}")
-        self._set_groups(machine, nic, sorted([*group_ids, group_id]))
-        return vm_id
-
-    @serves("one.vm.detachsg", int, int, int)
-    def detach_group(self, caller: User, vm_id: int, nic_id: int, group_id: int) -> int:
-        """Remove a security group from a NIC (7.x)."""
-        machine = self._managed(caller, vm_id)
-        nic = self._existing_nic(machine, nic_id)
-        group_ids = _group_ids(nic)
-        if group_id not in group_ids:
-            raise wrong_state(f"VM {vm_id} SG {group_id} is not in NIC {nic_id}")
-        self._set_groups(machine, nic, [other for other in group_ids if other != group_id])
-        return vm_id
-
-    def _set_groups(self, machine: VirtualMachine, nic: Vector, group_ids: list[int]) -> None:
-        if not is_pluggable(machine):
-            raise wrong_state(f"Could not change security groups of VM {machine.id}, wrong state {machine.state_name}.")
-        nic["SECURITY_GROUPS"] = ",".join(str(group_id) for group_id in group_ids)
-        join_groups(self._cloud, machine)
-        plug(self._cloud, machine, LcmState.HOTPLUG_NIC, LcmState.HOTPLUG_NIC_POWEROFF)
-
-
-def _group_ids(nic: Vector) -> list[int]:
-    return [int(group_id) for group_id in nic.get("SECURITY_GROUPS", "").split(",") if group_id]

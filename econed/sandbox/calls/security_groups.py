@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from functools import partial
-
 from econed.errors import OpenNebulaCode
 from econed.sandbox.calls.declaration import serves
 from econed.sandbox.calls.security_group_rules import with_stored_rules
 from econed.sandbox.cloud import Cloud
-from econed.sandbox.machines.security_rules import refresh_rules
+from econed.sandbox.machines.security_rules import commit_rules
 from econed.sandbox.objects.base import Kind, Right, check_name
 from econed.sandbox.objects.pools import page
 from econed.sandbox.objects.security_groups import DEFAULT_GROUP, SecurityGroup
@@ -59,15 +57,13 @@ class SecurityGroupCalls:
     @serves("one.secgroup.info", int, optional=(bool,))
     def info(self, caller: User, group_id: int, _decrypt: bool = False) -> str:
         """Return the document of a security group."""
-        group = self._cloud.get_authorized(caller, Right.USE, self._cloud.security_groups, group_id, locks=False)
-        return group.xml(is_v7=self._cloud.version.is_v7)
+        return self._cloud.get_authorized(caller, Right.USE, self._cloud.security_groups, group_id, locks=False).xml()
 
     @serves("one.secgrouppool.info", int, int, int)
     def pool(self, caller: User, owner: int, start: int, end: int) -> str:
         """Return the document of the security groups that the caller may use."""
-        is_v7, pool = self._cloud.version.is_v7, self._cloud.security_groups
-        groups = self._cloud.visible(caller, pool.newest_first(), Kind.SECGROUP, owner)
-        elements = "".join(group.xml(is_v7=is_v7) for group in page(groups, start, end))
+        groups = self._cloud.visible(caller, self._cloud.security_groups.newest_first(), Kind.SECGROUP, owner)
+        elements = "".join(group.xml() for group in page(groups, start, end))
         return f"<SECURITY_GROUP_POOL>{elements}</SECURITY_GROUP_POOL>"
 
     @serves("one.secgroup.update", int, str, optional=(int,))
@@ -79,27 +75,15 @@ class SecurityGroupCalls:
             group.template = with_stored_rules(template, is_v7=self._cloud.version.is_v7)
         except Refused as refusal:
             raise internal(f"Cannot update template. {refusal.text}") from refusal
-        self._commit(group)
+        commit_rules(self._cloud, group)
         return group_id
 
     @serves("one.secgroup.commit", int, bool)
     def commit(self, caller: User, group_id: int, _recover: bool) -> int:
         """Commit the rules of a security group to its machines."""
-        self._commit(self._cloud.get_authorized(caller, Right.MANAGE, self._cloud.security_groups, group_id))
+        group = self._cloud.get_authorized(caller, Right.MANAGE, self._cloud.security_groups, group_id)
+        commit_rules(self._cloud, group)
         return group_id
-
-    def _commit(self, group: SecurityGroup) -> None:
-        group.updating_vm_ids |= group.updated_vm_ids
-        group.updated_vm_ids = set()
-        self._cloud.call_later(self._cloud.delays.hotplug, partial(self._committed, group))
-
-    def _committed(self, group: SecurityGroup) -> None:
-        for vm_id in sorted(group.updating_vm_ids):
-            machine = self._cloud.vms.find(vm_id)
-            if machine is not None:
-                refresh_rules(self._cloud, machine)
-        group.updated_vm_ids |= group.updating_vm_ids
-        group.updating_vm_ids = set()
 
     @serves("one.secgroup.clone", int, str)
     def clone(self, caller: User, group_id: int, name: str) -> int:

@@ -9,11 +9,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from string import ascii_lowercase
 
-from econed.opennebula.values import whole_number
 from econed.sandbox.cloud import Cloud
 from econed.sandbox.machines.requirements import InvalidExpression, is_satisfied
 from econed.sandbox.machines.security_rules import join_groups
-from econed.sandbox.objects.base import Kind, Right
+from econed.sandbox.objects.base import Kind, Right, ids_text, parse_ids
 from econed.sandbox.objects.images import Image
 from econed.sandbox.objects.networks import Network, is_automatic
 from econed.sandbox.objects.pools import Pool, PoolObjectT
@@ -59,7 +58,7 @@ def _owner_id(cloud: Cloud, caller: User, device: Vector, key: str) -> int:
 
 
 def authorize(cloud: Cloud, caller: User, devices: RequestedDevices, *, checks_image_ids: bool = True) -> None:
-    """Refuse (512) images, networks and security groups of NICs that the caller may not use.
+    """Refuse (512) images, networks and security groups of NICs and networks that the caller may not use.
 
     `checks_image_ids` is False for the instantiation of a template: oned does not check the rights on images that are
     named by IMAGE_ID there.
@@ -72,8 +71,10 @@ def authorize(cloud: Cloud, caller: User, devices: RequestedDevices, *, checks_i
         _check_id(caller, nic.get("NETWORK_ID", ""))
         if network is not None:
             cloud.rights.check(caller, Right.USE, Kind.NET, network)
-        for group_id in _parse_ids(nic.get("SECURITY_GROUPS", "")):
-            group = cloud.security_groups.find(group_id)
+        group_ids = parse_ids(nic.get("SECURITY_GROUPS", ""))
+        if network is not None:
+            group_ids |= network.security_group_ids()
+        for group in map(cloud.security_groups.find, group_ids):
             if group is not None:
                 cloud.rights.check(caller, Right.USE, Kind.SECGROUP, group)
 
@@ -81,15 +82,6 @@ def authorize(cloud: Cloud, caller: User, devices: RequestedDevices, *, checks_i
 def _check_id(caller: User, text: str) -> None:
     if text and not text.isdigit():
         raise unauthorized(f"User [{caller.id}] : user [{caller.id}] String '{text}' is not a valid ID.")
-
-
-def _parse_ids(text: str) -> list[int]:
-    ids = (whole_number(part.strip()) for part in text.split(","))
-    return [object_id for object_id in ids if object_id is not None]
-
-
-def _ids_text(ids: set[int]) -> str:
-    return ",".join(str(object_id) for object_id in sorted(ids))
 
 
 def add_nic(cloud: Cloud, machine: VirtualMachine, requested: Vector, network: Network | None) -> Vector:
@@ -124,7 +116,7 @@ def _connect(machine: VirtualMachine, nic: Vector, network: Network) -> None:
     nic.update(AR_ID=str(address_range.id), NETWORK=network.name, NETWORK_ID=str(network.id))
     nic.update(VN_MAD=network.template.get("VN_MAD"), BRIDGE=network.template.get("BRIDGE"))
     nic.update(BRIDGE_TYPE=network.template.get("BRIDGE_TYPE"), TARGET=f"one-{machine.id}-{nic['NIC_ID']}")
-    nic["CLUSTER_ID"] = _ids_text(network.cluster_ids)
+    nic["CLUSTER_ID"] = ids_text(network.cluster_ids)
     for name in _INHERITED_FROM_NETWORK if machine.is_v7 else ():
         value = address_range.attributes.get(name) or network.template.get(name)
         if value:
@@ -132,9 +124,8 @@ def _connect(machine: VirtualMachine, nic: Vector, network: Network) -> None:
     for name in _INHERITED_FROM_RANGE:
         if address_range.attributes.get(name):
             nic[name] = address_range.attributes[name]
-    group_ids = {*_parse_ids(network.template.get("SECURITY_GROUPS")), *_parse_ids(requested_groups)}
-    group_ids |= set(_parse_ids(address_range.attributes.get("SECURITY_GROUPS", "")))
-    nic["SECURITY_GROUPS"] = _ids_text(group_ids)
+    group_ids = parse_ids(requested_groups) | parse_ids(network.template.get("SECURITY_GROUPS"))
+    nic["SECURITY_GROUPS"] = ids_text(group_ids | parse_ids(address_range.attributes.get("SECURITY_GROUPS", "")))
     network.vm_ids.add(machine.id)
 
 
@@ -201,7 +192,7 @@ def add_disk(
         if int(disk["SIZE"]) < image.size:
             image.release(machine.id)
             raise wrong_state(f"SIZE of {disk['SIZE']}MB is less than the image original SIZE of {image.size}MB")
-        disk["CLUSTER_ID"] = _ids_text(store.cluster_ids)
+        disk["CLUSTER_ID"] = ids_text(store.cluster_ids)
     elif requested.get("TYPE", "").upper() in _VOLATILE:
         disk = _volatile_disk(machine, requested)
     else:
@@ -242,7 +233,7 @@ def place_disks(cloud: Cloud, machine: VirtualMachine, disks: Sequence[Vector]) 
     for disk in disks:
         if "IMAGE_ID" not in disk:
             disk.update(DATASTORE=store.name, DATASTORE_ID=str(store.id), TM_MAD=store.template.get("TM_MAD"))
-            disk["CLUSTER_ID"] = _ids_text(store.cluster_ids)
+            disk["CLUSTER_ID"] = ids_text(store.cluster_ids)
             disk["ALLOW_ORPHANS"] = store.template.get("ALLOW_ORPHANS")
             if machine.is_v7:
                 disk["PERSISTENT_SNAPSHOTS"] = "YES"

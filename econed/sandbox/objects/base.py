@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from enum import Enum, IntEnum
 from xml.sax.saxutils import escape
 
+from econed.opennebula.values import whole_number
 from econed.sandbox.quotas import Charge
 from econed.sandbox.refusals import internal
 from econed.sandbox.template import Template
@@ -136,6 +137,17 @@ class PoolObject:
 def ids_xml(element: str, ids: set[int] | list[int]) -> str:
     """Return an element with an ID element for each of `ids`, in ascending order."""
     return f"<{element}>{''.join(f'<ID>{object_id}</ID>' for object_id in sorted(ids))}</{element}>"
+
+
+def parse_ids(text: str) -> set[int]:
+    """Return the ids in a list such as SECURITY_GROUPS; what is no number is ignored."""
+    ids = (whole_number(part.strip()) for part in text.split(","))
+    return {object_id for object_id in ids if object_id is not None}
+
+
+def ids_text(ids: set[int]) -> str:
+    """Return ids as oned writes them into an attribute."""
+    return ",".join(str(object_id) for object_id in sorted(ids))
 
 
 NAME_MAX = 128

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 
 from econed.opennebula.states import NetworkState
-from econed.sandbox.objects.base import Kind, PoolObject, ids_xml
+from econed.sandbox.objects.base import Kind, PoolObject, ids_text, ids_xml, parse_ids
 from econed.sandbox.template import Template, Vector, cdata
 
 HELD = -1
@@ -241,6 +241,17 @@ class Network(PoolObject):
         self.template.pop("AR")
         self.state = NetworkState.READY
 
+    def add_default_group(self) -> None:
+        """Add security group 0, as oned does to every new network and reservation."""
+        group_ids = {0, *parse_ids(self.template.get("SECURITY_GROUPS"))}
+        self.template.replace("SECURITY_GROUPS", ids_text(group_ids))
+
+    def security_group_ids(self) -> set[int]:
+        """Return the ids of the security groups of the network and of its ranges."""
+        texts = [self.template.get("SECURITY_GROUPS")]
+        texts += [address_range.attributes.get("SECURITY_GROUPS", "") for address_range in self.ranges]
+        return {group_id for text in texts for group_id in parse_ids(text)}
+
     def add_vlan_attributes(self) -> None:
         """Add the VLAN attributes that the template lacks, empty, as oned does when it has looked for VLANs."""
         for name in ("VLAN_ID", "OUTER_VLAN_ID"):
@@ -311,7 +322,7 @@ class Network(PoolObject):
 def network_template(template: Template) -> Template:
     """Return a network's template with the attributes that oned adds to it."""
     template.pop("NAME")
-    for name, value in (("BRIDGE_TYPE", "linux"), ("PHYDEV", ""), ("SECURITY_GROUPS", "0")):
+    for name, value in (("BRIDGE_TYPE", "linux"), ("PHYDEV", "")):
         if not template.get(name):
             template.replace(name, value)
     return template

@@ -14,23 +14,32 @@ DEFAULT_GROUP = 0
 
 @dataclass(eq=False)
 class SecurityGroup(PoolObject):
-    """A security group. Machines in `updated_vm_ids` have its current rules; those in `updating_vm_ids` get them."""
+    """A security group. Machines in `updated_vm_ids` have its current rules; those in `updating_vm_ids` get them.
+
+    Those in `waiting_vm_ids` will get them: 5.12 shows them nowhere for a moment.
+    """
 
     updated_vm_ids: set[int] = field(default_factory=set)
     updating_vm_ids: set[int] = field(default_factory=set)
+    waiting_vm_ids: set[int] = field(default_factory=set)
 
     kind = Kind.SECGROUP
 
     @property
     def vm_ids(self) -> set[int]:
         """The ids of the machines that use the group."""
-        return self.updated_vm_ids | self.updating_vm_ids
+        return self.updated_vm_ids | self.updating_vm_ids | self.waiting_vm_ids
 
-    def xml(self, *, is_v7: bool) -> str:
-        """Return the SECURITY_GROUP element. 5.12 omits a machine whose rules its driver is updating."""
+    def remove_machine(self, vm_id: int) -> None:
+        """Remove a machine from those that use the group."""
+        for vm_ids in (self.updated_vm_ids, self.updating_vm_ids, self.waiting_vm_ids):
+            vm_ids.discard(vm_id)
+
+    def xml(self) -> str:
+        """Return the SECURITY_GROUP element."""
         return (
             f"<SECURITY_GROUP>{self.head()}{ids_xml('UPDATED_VMS', self.updated_vm_ids)}<OUTDATED_VMS></OUTDATED_VMS>"
-            f"{ids_xml('UPDATING_VMS', self.updating_vm_ids if is_v7 else set())}<ERROR_VMS></ERROR_VMS>"
+            f"{ids_xml('UPDATING_VMS', self.updating_vm_ids)}<ERROR_VMS></ERROR_VMS>"
             f"{self.template.xml()}</SECURITY_GROUP>"
         )
 
