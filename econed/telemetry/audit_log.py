@@ -1,6 +1,7 @@
 """The audit log: a JSON object in one line for each call that changed something or was refused (econe.conf, audit_log).
 
-It has no parameters of requests but the ids in them, and so no secrets.
+It has no parameters of requests but the ids in them, and the names that users give sessions of roles (RoleSessionName),
+from which secrets are removed.
 """
 
 from __future__ import annotations
@@ -100,9 +101,11 @@ class CallAudit:
         if log is None or sender is None:
             return
         self._log = None
-        user, kind = sender.user, sender.credential.kind.value
-        fields = self._fields(user.name, user.id, cut(sender.key, _MAX_TEXT), kind, self._action, outcome, reason)
-        log.write(fields | {"ids": self._ids, "result_ids": result_ids})
+        user, credential = sender.user, sender.credential
+        key, kind = cut(sender.key, _MAX_TEXT), credential.kind.value
+        fields = self._fields(user.name, user.id, key, kind, self._action, outcome, reason)
+        role = {"role": credential.role or "", "session_name": redacted(credential.session_name or "")}
+        log.write(fields | role | {"ids": self._ids, "result_ids": result_ids})
 
     def _fields(
         self, user: str, user_id: int | None, key: str, credential: str, action: str, outcome: str, reason: str
@@ -112,6 +115,8 @@ class CallAudit:
             "user_id": user_id,
             "key": key,
             "credential": credential,
+            "role": "",
+            "session_name": "",
             "source": self._source,
             "action": claimed_action(action),
             "outcome": outcome,
@@ -134,13 +139,15 @@ def _named(parameters: Iterable[tuple[str, str]]) -> Iterator[str]:
 
 
 def _ids_in(value: object) -> Iterator[str]:
-    """Yield the ids and elastic IPs in a result."""
+    """Yield the ids, elastic IPs and ARNs of assumed roles in a result."""
     match value:
         case str() if is_resource_id(value) or _ACCESS_KEY.fullmatch(value):
             yield value
         case Mapping():
             if isinstance(address := value.get("PublicIp"), str):
                 yield address
+            if isinstance(role := value.get("AssumedRoleUser"), Mapping):
+                yield redacted(str(role["Arn"]))
             yield from chain.from_iterable(map(_ids_in, value.values()))
         case list() | tuple():
             yield from chain.from_iterable(map(_ids_in, value))

@@ -56,6 +56,8 @@ def test_the_line_of_a_change_has_who_what_where_and_the_outcome(audit: Audit) -
             "user_id": 2,
             "key": "alice",
             "credential": "password",
+            "role": "",
+            "session_name": "",
             "source": "10.0.0.7",
             "action": "TerminateInstances",
             "outcome": "ok",
@@ -191,6 +193,31 @@ def test_a_file_that_cannot_be_opened_is_reported_and_its_lines_go_to_standard_e
         "StartInstances",
         "the log can be written again; 2 events are not in it",
     ]
+
+
+def test_who_has_assumed_a_role_is_recorded_by_the_name_of_the_session(audit: Audit) -> None:
+    """When they get its credentials, and with each request that they sign with these."""
+    arn = "arn:aws:sts::000000000002:assumed-role/web/nightly"
+    audit.call("AssumeRole").succeeded({"AssumedRoleUser": {"AssumedRoleId": "AROA:nightly", "Arn": arn}})
+    credential = Credential(CredentialKind.TEMPORARY, "ASIA", "key:AKIA", session_name="nightly", role="web")
+    call = CallAudit(audit.log, "10.0.0.7", ID)
+    call.begin(Sender(ALICE, credential), "StopInstances")
+    call.succeeded({})
+    assert [(line["role"], line["session_name"], line["result_ids"]) for line in audit.lines] == [
+        ("", "", [arn]),
+        ("web", "nightly", []),
+    ]
+
+
+def test_a_secret_key_as_the_name_of_a_session_is_not_recorded(audit: Audit) -> None:
+    secret = "0123456789abcdef" * 4
+    audit.call("AssumeRole").succeeded({"AssumedRoleUser": {"Arn": f"arn:aws:sts::2:assumed-role/web/{secret}"}})
+    call = CallAudit(audit.log, "10.0.0.7", ID)
+    credential = Credential(CredentialKind.TEMPORARY, "ASIA", "key:AKIA", session_name=secret, role="web")
+    call.begin(Sender(ALICE, credential), "StopInstances")
+    call.succeeded({})
+    assert len(audit.lines) == 2
+    assert secret[:32] not in audit.path.read_text("ascii")
 
 
 def test_the_ids_of_access_keys_are_recorded_without_their_secrets(audit: Audit) -> None:
