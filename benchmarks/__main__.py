@@ -22,7 +22,7 @@ from benchmarks.wrk import WrkFailed, find_wrk
 
 MACHINES = 5000
 _QUICK = Effort(
-    rounds=2, launch_rounds=1, rate_rounds=1, rate_seconds=3, launched=3, upload_bytes=1 << 20, ended=100, paged=30
+    rounds=2, launch_rounds=1, rate_rounds=1, rate_seconds=1, launched=3, upload_bytes=1 << 20, ended=100, paged=30
 )
 _FULL = Effort(upload_bytes=2 << 30, paged=50_000)
 
