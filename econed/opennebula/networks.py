@@ -193,6 +193,10 @@ class VirtualNetwork(OwnedView):
         """The IPv6 networks of its addresses, each once, in the order of the ranges."""
         return tuple(dict.fromkeys(block for ar in self.address_ranges for block in ar.ipv6_blocks))
 
+    def covers(self, ip: IPv4Address) -> bool:
+        """Whether an address is in one of its ranges."""
+        return any(address_range.covers(ip) for address_range in self.address_ranges)
+
     def leases_of(self, vm_id: int) -> tuple[Lease, ...]:
         """Return the leases of a machine. Only oned writes them; users see those of machines that they may see."""
         return self._leases("VM", vm_id)

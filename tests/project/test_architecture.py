@@ -84,7 +84,7 @@ BASE_MODULES_FOR_WIRE = ("errors", "reusable", "services")
 ACTIONS_MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "tags": ("addresses", "volumes", "images", "keys", "disk_images", "machines"),
     "interfaces": ("instances", "networks", "addresses", "machines"),
-    "instances": ("addresses", "volumes", "images", "keys", "regions", "disk_images", "machines"),
+    "instances": ("addresses", "networks", "volumes", "images", "keys", "regions", "disk_images", "machines"),
     "networks": ("regions",),
     "addresses": ("regions", "machines"),
     "volumes": ("images", "regions", "disk_images", "machines"),

@@ -9,7 +9,9 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING
 
+from econed.actions.instances.network_interfaces import no_free_addresses
 from econed.errors import EC2Error, OpenNebulaCode, OpenNebulaError, OpenNebulaRefusal
+from econed.ids import SUBNET
 from econed.opennebula.networks import networks_of_nic
 
 if TYPE_CHECKING:
@@ -29,6 +31,8 @@ async def launch_error(call: Call, plan: LaunchPlan, error: OpenNebulaError | EC
             exceeded = EC2Error("InstanceLimitExceeded", "Your quota does not allow for so many instances.")
             exceeded.__cause__ = error  # the log quotes oned
             return exceeded
+        if error.code == OpenNebulaCode.ALLOCATE and (refusal := await _address_refusal(call, plan)) is not None:
+            return refusal
         if error.code == OpenNebulaCode.ALLOCATE and await _lacks_addresses(call, plan):
             return EC2Error(
                 "InsufficientInstanceCapacity", "There are not enough free addresses for an instance of this type.", 500
@@ -36,12 +40,28 @@ async def launch_error(call: Call, plan: LaunchPlan, error: OpenNebulaError | EC
     return error or EC2Error("InternalError", "An internal error has occurred.", 500)
 
 
+async def _address_refusal(call: Call, plan: LaunchPlan) -> EC2Error | None:
+    """Return the error for a subnet that the request names: its address is in use, or too few are free.
+
+    The address is in the subnet, as was checked before.
+    """
+    named = {interface.subnet.network.id: interface for interface in plan.interfaces if interface.subnet is not None}
+    networks = {network.id: network for network in await call.session.networks()} if named else {}
+    for network_id, interface in named.items():
+        if interface.ip is not None:
+            return EC2Error("InvalidIPAddress.InUse", f"Address {interface.ip} is in use.")
+        if network_id in networks and networks[network_id].free < plan.min_count:
+            return no_free_addresses(SUBNET.format(network_id))
+    return None
+
+
 async def _lacks_addresses(call: Call, plan: LaunchPlan) -> bool:
     """Whether a network has fewer free addresses than one machine of this type needs, but enough addresses in all.
 
     An interface that requests a specific address is not counted: no other address would do.
     """
-    interfaces = [nic for nic in plan.instance_type.attributes.vectors("NIC") if "IP" not in nic]
+    nics = [interface.members for interface in plan.interfaces] or plan.instance_type.attributes.vectors("NIC")
+    interfaces = [nic for nic in nics if "IP" not in nic]
     if not interfaces:
         return False
     networks = await call.session.networks()

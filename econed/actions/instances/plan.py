@@ -9,6 +9,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from econed.actions.instances.block_devices import NO_BLOCK_DEVICES, BlockDevices
+from econed.actions.instances.network_interfaces import LaunchInterface, nics_text
 from econed.actions.machines.facts import (
     AVAILABILITY_ZONE,
     IMAGE_ID,
@@ -70,13 +71,16 @@ class LaunchPlan:
     cluster_ids: tuple[int, ...] = ()
     terminates_on_shutdown: bool = False
     devices: BlockDevices = NO_BLOCK_DEVICES
+    interfaces: tuple[LaunchInterface, ...] = ()
+    """Without any, the machines have the NICs of the instance type."""
 
 
 def machine_text(plan: LaunchPlan, index: int, reservation: str | None, disks: Iterable[str] = ()) -> str:
     """Return the template text that is merged into the instance type for the `index`th machine of a plan.
 
     `disks` are its volumes. A DISK in this text replaces all disks of the type and a CONTEXT the whole CONTEXT, so
-    those of the type are included unchanged; NICs, capacity and restricted attributes are not included and remain.
+    those of the type are included unchanged; capacity and restricted attributes are not included and remain, and so
+    are NICs if the plan has no interfaces.
     """
     facts = {IMAGE_ID: IMAGE.format(plan.image.id), LAUNCH_INDEX: str(index)}
     if reservation is not None:
@@ -92,6 +96,7 @@ def machine_text(plan: LaunchPlan, index: int, reservation: str | None, disks: I
         vector("DISK", {**plan.instance_type.root_disk(plan.image), **plan.devices.root}),
         render(type_disks),
         *disks,
+        nics_text(plan.interfaces),
         *(attribute(name, value) for name, value in facts.items()),
         _context(plan),
         _requirements(plan),

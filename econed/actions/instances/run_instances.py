@@ -13,6 +13,12 @@ from econed.actions.images.lookup import amis_by_id
 from econed.actions.inputs import Placement, TagSpecification
 from econed.actions.instances.block_devices import BlockDeviceMapping, block_devices
 from econed.actions.instances.launch import launch
+from econed.actions.instances.network_interfaces import (
+    InterfaceSpecification,
+    launch_interfaces,
+    requested_interfaces,
+    requested_subnets,
+)
 from econed.actions.instances.plan import MAX_COUNT, MAX_VOLUMES, LaunchPlan, check_tags, storable_public_key
 from econed.actions.instances.token_machines import TokenMachines, find_token_machines
 from econed.actions.instances.types import instance_type_named, type_templates
@@ -58,6 +64,8 @@ _AS_IS = {
     "DisableApiTermination": False,
     "EnclaveOptions.Enabled": False,
     "HibernationOptions.Configured": False,
+    "NetworkInterfaces.AssociatePublicIpAddress": False,
+    "NetworkInterfaces.DeleteOnTermination": True,
     "Placement.Tenancy": "default",
     "SecurityGroups": ["default"],
 }
@@ -78,6 +86,9 @@ async def run_instances(
     tag_specifications: Sequence[TagSpecification] = (),
     client_token: str | None = None,
     instance_initiated_shutdown_behavior: str = "stop",
+    subnet_id: str = "",
+    private_ip_address: str = "",
+    network_interfaces: Sequence[InterfaceSpecification] = (),
 ) -> ReservationTypeDef:
     """Run instances: between MinCount and MaxCount, or none (EC2 RunInstances; OpenNebula instantiate).
 
@@ -86,6 +97,7 @@ async def run_instances(
     _check_counts(min_count, max_count)
     token = ClientToken.of(call, client_token)
     tags = specified_tags(tag_specifications, "instance", "volume")
+    requested = requested_interfaces(subnet_id, private_ip_address, network_interfaces, max_count)
     checked_user_data = _checked_user_data(user_data)
     async with TaskGroup() as reads:
         zone_cluster = reads.start(_zone_cluster_id(call, (placement or {}).get("AvailabilityZone")))
@@ -94,6 +106,7 @@ async def run_instances(
         templates = reads.start(type_templates(call))
         known = reads.start(_token_machines(call, token))
         clusters = reads.start(call.cluster_names())
+        subnets = reads.start(requested_subnets(call, requested))
     (user, pair), image, zone_cluster_id = user_and_pair.result, image_read.result, zone_cluster.result
     texts = {
         "key_name": None if pair is None else pair.name,
@@ -102,8 +115,9 @@ async def run_instances(
     }
     cluster_ids = {cluster for cluster in (zone_cluster_id, call.settings.cluster_id) if cluster is not None}
     type_name = call.settings.default_instance_type if instance_type is None else instance_type
+    launched_type = instance_type_named(call, type_name, templates.result, image, **texts)
     plan = LaunchPlan(
-        instance_type=instance_type_named(call, type_name, templates.result, image, **texts),
+        instance_type=launched_type,
         image=image,
         min_count=min_count,
         max_count=max_count,
@@ -114,6 +128,9 @@ async def run_instances(
         cluster_ids=tuple(sorted(cluster_ids)),
         terminates_on_shutdown=instance_initiated_shutdown_behavior == TERMINATE,
         devices=await block_devices(call, block_device_mappings, image, tags["volume"]),
+        interfaces=launch_interfaces(
+            call, requested, subnets.result, launched_type.attributes, zone_cluster_id, min_count
+        ),
     )
     _check_volumes(plan)
     check_tags(plan)

@@ -17,6 +17,7 @@ from econed.actions.instances.remembered import Surroundings
 from econed.actions.interfaces.view import INTERFACE_FILTERS, network_interface_view
 from econed.actions.listing import Page, in_parts, single_set, with_first_set
 from econed.actions.machines.interface_facts import (
+    MAX_DESCRIPTION,
     description_of,
     description_text,
     has_source_dest_check,
@@ -58,7 +59,6 @@ if TYPE_CHECKING:
     from econed.opennebula.documents import Nic, VirtualMachine
 
 _INTERFACES = Listing("network-interfaces", (int, int))
-_MAX_DESCRIPTION = 255
 _FILTER = "FILTER_IP_SPOOFING"
 _SETTLE_TIMEOUT = 15
 _DETACHABLE_STATES = frozenset({InstanceState.RUNNING, InstanceState.STOPPED})
@@ -191,7 +191,7 @@ async def modify_network_interface_attribute(
     changes = []
     if description is not None:
         text = description.get("Value", "")
-        check_text("Description.Value", text, _MAX_DESCRIPTION)
+        check_text("Description.Value", text, MAX_DESCRIPTION)
         changes.append(description_text(machine, nic, text))
     if source_dest_check is not None:
         value = source_dest_check.get("Value", True)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from econed.actions.machines.interfaces import interface_id
 from econed.actions.tagging import tags_under
 from econed.ids import NETWORK_INTERFACE
-from econed.opennebula.template import attribute, decode_member, encode_member, removal, template, vector
+from econed.opennebula.template import attribute, decode_member, encode_member, member_names, removal, template, vector
 
 if TYPE_CHECKING:
     from types_boto3_ec2.type_defs import TagTypeDef
@@ -18,13 +18,27 @@ if TYPE_CHECKING:
     from econed.opennebula.documents import Nic, VirtualMachine
 
 DESCRIPTION = "DESCRIPTION"
+_NIC_DESCRIPTION = "EC2_DESCRIPTION"
+"""On the NIC: the description that it was made with."""
+
+MAX_DESCRIPTION = 255
+"""Characters of a description."""
+
 _SOURCE_DEST_CHECK = "SOURCE_DEST_CHECK"
 
 
 def description_of(machine: VirtualMachine, nic: Nic) -> str:
     """Return the description of a network interface: the one that a client gave it, else the name of its network."""
-    stored = decode_member(machine.user_template.vector(_name(machine, nic, DESCRIPTION)), DESCRIPTION)
-    return nic.network if stored is None else stored
+    changed = decode_member(machine.user_template.vector(_name(machine, nic, DESCRIPTION)), DESCRIPTION)
+    if changed is not None:
+        return changed
+    members = {name: text for name in member_names(_NIC_DESCRIPTION) if (text := nic.text(name))}
+    return decode_member(members, _NIC_DESCRIPTION) or nic.network
+
+
+def nic_description(description: str) -> dict[str, str]:
+    """Return the members of a new NIC with this description; none for an empty one."""
+    return encode_member(_NIC_DESCRIPTION, description) if description else {}
 
 
 def has_source_dest_check(machine: VirtualMachine, nic: Nic) -> bool:

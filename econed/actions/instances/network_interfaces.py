@@ -1,0 +1,231 @@
+"""The network interfaces that a RunInstances call asks for: NICs in the subnets it names, as template text.
+
+Without any, a machine has the NICs of its template. The NIC at a position keeps what the template says of the NIC at
+that position (its model, its limits), except the network and the addresses.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from ipaddress import IPv4Address
+from types import MappingProxyType
+from typing import TYPE_CHECKING, TypedDict
+
+from econed.actions.inputs import check_text
+from econed.actions.machines.interface_facts import MAX_DESCRIPTION, nic_description
+from econed.actions.machines.interfaces import ENI, new_eni
+from econed.actions.networks.lookup import AVAILABLE, find_subnets, subnets
+from econed.errors import EC2Error
+from econed.ids import SUBNET
+from econed.opennebula.networks import networks_of_nic
+from econed.opennebula.template import template, vector
+from econed.opennebula.values import ipv4
+
+if TYPE_CHECKING:
+    from econed.actions.call import Call
+    from econed.actions.networks.lookup import Subnet
+    from econed.opennebula.attributes import Attributes
+    from econed.opennebula.documents import Vector
+
+MAX_INTERFACES = 15
+"""Network interfaces of an instance: as many as the largest of Amazon's instance types has on one card."""
+
+_REPLACED = frozenset(
+    {
+        *("NETWORK", "NETWORK_ID", "NETWORK_UID", "NETWORK_UNAME", "NETWORK_MODE", "SCHED_REQUIREMENTS", "SCHED_RANK"),
+        *("IP", "IP6", "IP6_GLOBAL", "IP6_ULA", ENI),
+    }
+)
+"""The members of a template's NIC that a requested interface replaces."""
+
+
+class PrivateIpAddressSpecification(TypedDict, total=False):
+    """An address of an interface (EC2 PrivateIpAddressSpecification); only a primary one can be given."""
+
+    PrivateIpAddress: str
+    Primary: bool
+
+
+class InterfaceSpecification(TypedDict, total=False):
+    """An interface that is made with an instance (EC2 InstanceNetworkInterfaceSpecification)."""
+
+    DeviceIndex: int
+    SubnetId: str
+    PrivateIpAddress: str
+    PrivateIpAddresses: Sequence[PrivateIpAddressSpecification]
+    Description: str
+
+
+@dataclass(frozen=True)
+class RequestedInterface:
+    """An interface as a request describes it; without `subnet_id` it is in the network of the template's NIC."""
+
+    subnet_id: str
+    ip: IPv4Address | None = None
+    description: str = ""
+
+
+@dataclass(frozen=True)
+class LaunchInterface:
+    """An interface of the machines of a launch: the members of its NIC, and its subnet if the request names one."""
+
+    members: Vector
+    subnet: Subnet | None = None
+    ip: IPv4Address | None = None
+
+
+def requested_interfaces(
+    subnet_id: str, private_ip: str, specifications: Sequence[InterfaceSpecification], max_count: int
+) -> tuple[RequestedInterface, ...]:
+    """Return the interfaces that a request describes, in the order of their device indexes; none if it does not.
+
+    Raises `EC2Error` for combinations that EC2 does not allow, and for texts that are no addresses.
+    """
+    if specifications and (subnet_id or private_ip):
+        raise EC2Error(
+            "InvalidParameterCombination",
+            "Network interfaces and an instance-level subnet ID or private IP address may not be specified on the same "
+            "request",
+        )
+    if len(specifications) > MAX_INTERFACES:
+        raise EC2Error(
+            "AttachmentLimitExceeded", f"An instance can have no more than {MAX_INTERFACES} network interfaces."
+        )
+    indexes = [specification.get("DeviceIndex", 0) for specification in specifications]
+    if sorted(indexes) != list(range(len(indexes))):
+        raise EC2Error("InvalidParameterCombination", f"The device indexes must be 0 to {len(indexes) - 1}, each once.")
+    if specifications:
+        ordered = sorted(specifications, key=lambda specification: specification.get("DeviceIndex", 0))
+        requested = tuple(map(_requested, ordered))
+    else:
+        requested = (RequestedInterface(subnet_id, _address(private_ip)),) if subnet_id or private_ip else ()
+    if max_count > 1 and any(interface.ip is not None for interface in requested):
+        raise EC2Error(
+            "InvalidParameterCombination", "PrivateIpAddress cannot be given for more than one instance (MaxCount)."
+        )
+    return requested
+
+
+def _requested(specification: InterfaceSpecification) -> RequestedInterface:
+    addresses = [*specification.get("PrivateIpAddresses", ())]
+    if len(addresses) > 1 or any(not address.get("Primary", True) for address in addresses):
+        raise EC2Error("UnsupportedOperation", "Secondary private IP addresses are not supported by this cloud.")
+    texts = [text for text in (specification.get("PrivateIpAddress", ""), *map(_text, addresses)) if text]
+    if len(texts) > 1:
+        raise EC2Error(
+            "InvalidParameterCombination", "Only one primary private IP address can be given for a network interface."
+        )
+    description = specification.get("Description", "")
+    check_text("NetworkInterface.Description", description, MAX_DESCRIPTION)
+    return RequestedInterface(specification.get("SubnetId", ""), _address("".join(texts)), description)
+
+
+def _text(address: PrivateIpAddressSpecification) -> str:
+    return address.get("PrivateIpAddress", "")
+
+
+def _address(text: str) -> IPv4Address | None:
+    if not text:
+        return None
+    address = ipv4(text)
+    if address is None:
+        raise EC2Error(
+            "InvalidParameterValue", f"Invalid value '{text[:64]}' for PrivateIpAddress. Not a valid address"
+        )
+    return address
+
+
+@dataclass(frozen=True)
+class RequestedSubnets:
+    """The subnets that a request names, by network id; and all, if an address is for a network of the type."""
+
+    named: Mapping[int, Subnet]
+    subnets: Sequence[Subnet] = ()
+
+    def of(self, requested: RequestedInterface, nic: Vector, user: str) -> Subnet | None:
+        """Return the subnet of an interface; None if the request does not name it, nor an address in it.
+
+        Without a subnet id, that is the network of the NIC in the template of a machine of `user`.
+        """
+        if requested.subnet_id or requested.ip is None:
+            return self.named[SUBNET.parse(requested.subnet_id)] if requested.subnet_id else None
+        by_network = {subnet.network.id: subnet for subnet in self.subnets}
+        networks = networks_of_nic(nic, (subnet.network for subnet in self.subnets), user)
+        return next((by_network[network.id] for network in networks), None)
+
+
+async def requested_subnets(call: Call, requested: Sequence[RequestedInterface]) -> RequestedSubnets:
+    """Return the subnets for interfaces; raises the errors of `find_subnets`."""
+    found = await find_subnets(call, [interface.subnet_id for interface in requested if interface.subnet_id])
+    named = {subnet.network.id: subnet for subnet in found}
+    needs_all = any(interface.ip is not None and not interface.subnet_id for interface in requested)
+    return RequestedSubnets(named, await subnets(call) if needs_all else ())
+
+
+def launch_interfaces(
+    call: Call,
+    requested: Sequence[RequestedInterface],
+    subnets: RequestedSubnets,
+    attributes: Attributes,
+    zone_cluster_id: int | None,
+    min_count: int,
+) -> tuple[LaunchInterface, ...]:
+    """Return the interfaces of the machines of a launch, whose type has these attributes; none to keep the type's.
+
+    Raises `EC2Error` if a subnet does not fit: InsufficientFreeAddressesInSubnet, InvalidParameterValue for an address
+    outside of it, InvalidParameterCombination if no availability zone has all subnets.
+    """
+    nics = [*attributes.vectors("NIC"), *({},) * len(requested)]
+    interfaces = tuple(
+        _interface(interface, subnets.of(interface, nic, call.caller.name), nic)
+        for interface, nic in zip(requested, nics, strict=False)
+    )
+    named = [interface.subnet for interface in interfaces if interface.subnet is not None]
+    _check_zone(named, zone_cluster_id)
+    for network_id, needed in Counter(subnet.network.id for subnet in named).items():
+        subnet = next(subnet for subnet in named if subnet.network.id == network_id)
+        if subnet.state != AVAILABLE:
+            raise EC2Error("IncorrectState", f"The subnet '{subnet.id}' is not available.")
+        if subnet.network.free < needed * min_count:
+            raise no_free_addresses(subnet.id)
+    return interfaces
+
+
+def _interface(requested: RequestedInterface, subnet: Subnet | None, nic: Vector) -> LaunchInterface:
+    if subnet is None and (not nic or requested.ip is not None):
+        raise EC2Error(
+            "InvalidParameterCombination",
+            "The instance type has no network for this network interface: specify SubnetId.",
+        )
+    inherited = {name: value for name, value in nic.items() if subnet is None or name not in _REPLACED}
+    network = {} if subnet is None else {"NETWORK_ID": str(subnet.network.id)}
+    address = {} if requested.ip is None else {"IP": str(requested.ip)}
+    if subnet is not None and requested.ip is not None and not subnet.network.covers(requested.ip):
+        raise EC2Error(
+            "InvalidParameterValue", f"Address {requested.ip} does not fall within the subnet's address range"
+        )
+    members = {**inherited, **network, **address, **nic_description(requested.description)}
+    return LaunchInterface(MappingProxyType(members), subnet, requested.ip)
+
+
+def _check_zone(subnets: Iterable[Subnet], zone_cluster_id: int | None) -> None:
+    """Check that some cluster, the one of the requested zone if there is one, has all the networks."""
+    clusters = [frozenset(subnet.network.cluster_ids) for subnet in subnets]
+    if clusters and not frozenset.intersection(*clusters):
+        raise EC2Error("InvalidParameterCombination", "The subnets have no availability zone in common.")
+    if zone_cluster_id is not None and any(zone_cluster_id not in ids for ids in clusters):
+        raise EC2Error("InvalidParameterValue", "The subnet is not in the requested availability zone.")
+
+
+def nics_text(interfaces: Iterable[LaunchInterface]) -> str:
+    """Return the template text of the NICs of one machine; raises `NotStorable`."""
+    return template(*(vector("NIC", {**interface.members, ENI: new_eni()}) for interface in interfaces))
+
+
+def no_free_addresses(subnet_id: str) -> EC2Error:
+    """Return the error for a subnet that has too few free addresses."""
+    return EC2Error(
+        "InsufficientFreeAddressesInSubnet", f"There are not enough free addresses in subnet '{subnet_id}'."
+    )
