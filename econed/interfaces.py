@@ -108,11 +108,11 @@ class IUserDirectory(Interface):
         `confirm` does.
         """
 
-    async def read(user_id: int, access_key: str) -> User | None:
-        """Return a user, as read from oned because of an access key, now or a moment ago; None if there is none.
+    async def read(user_id: int, credential: str) -> User | None:
+        """Return a user, as read from oned because of a credential, now or a moment ago; None if there is none.
 
-        Only for access keys that econed made: it calls oned for any user, with a limited rate for each access key.
-        Raises as `confirm` does.
+        Only for credentials that econed made: it calls oned for any user, with a limited rate for each `credential`,
+        the id of an access key or what identifies several. Raises as `confirm` does.
         """
 
     async def find_by_subject(spellings: Sequence[str]) -> Sequence[User]:

@@ -64,10 +64,15 @@ class TemporaryKeys:
         return await self._current(held, await self._users.confirm(candidate.user), now)
 
     async def refresh(self, claim: SignatureClaim) -> None:
-        """Read the user of a session token; nothing where there is none that econed has sealed (`Signers.refresh`)."""
+        """Read the user of a session token; nothing where there is none that econed has sealed (`Signers.refresh`).
+
+        One read is for all credentials that need the same of the user's document: a user may have any number of them.
+        """
         held = self._held(claim)
         if held is not None:
-            await self._users.read(held.user_id, held.key_id)
+            token = held.login_token
+            needed = f"{held.user_id} {token.fingerprint} {token.expires} {held.origin}"
+            await self._users.read(held.user_id, needed)
 
     def reason(self, claim: SignatureClaim, now: float) -> str:
         """Return why a signature does not count (`Signers.reason`)."""

@@ -50,7 +50,7 @@ UNREADABLE_RETRY_INTERVAL = 60.0
 """Seconds after which a user whose document was too long or malformed is read again."""
 
 MAX_ASKED_FOR = 1000
-"""Maximum access keys to remember for which users were read; the first is forgotten first."""
+"""Maximum credentials to remember for which users were read; the first is forgotten first."""
 
 SUBJECTS_MAX_AGE = 60.0
 """Seconds for which a cached DN identifies its users without reading all users again."""
@@ -92,7 +92,7 @@ class UserDirectory:
         self._unreadable: dict[int, float] = {}
         """When the documents of users were last found to be too long or malformed."""
         self._asked_for: OrderedDict[str, CachedLookup[User | None]] = OrderedDict()
-        """The reads because of access keys that failed, in the order in which these were first asked for."""
+        """The reads because of credentials that failed, in the order in which these were first asked for."""
         self._subjects: Mapping[str, Sequence[int]] = {}
 
     def cached(self, access_key: str) -> User | None:
@@ -117,12 +117,12 @@ class UserDirectory:
             self._suspects.setdefault(user_id)
         await (self._changes if self._is_filled else self._all).get(REFRESH_INTERVAL)
 
-    async def read(self, user_id: int, access_key: str) -> User | None:
+    async def read(self, user_id: int, credential: str) -> User | None:
         """See `IUserDirectory.read`."""
-        lookup = self._asked_for.get(access_key)
+        lookup = self._asked_for.get(credential)
         if lookup is None:
             lookup = CachedLookup(self._clock, partial(self._read_again, user_id))
-            self._asked_for[access_key] = lookup
+            self._asked_for[credential] = lookup
             if len(self._asked_for) > MAX_ASKED_FOR:
                 self._asked_for.popitem(last=False)
         return await lookup.get(REFRESH_INTERVAL)

@@ -51,7 +51,7 @@ class ListedUsers:
         if self.refreshed is not None:
             self.users = self.refreshed
 
-    async def read(self, user_id: int, access_key: str) -> User | None:
+    async def read(self, user_id: int, credential: str) -> User | None:
         self.calls.append(("read", str(user_id)))
         return self.cached_by_id(user_id)
 

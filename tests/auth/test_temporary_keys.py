@@ -168,9 +168,9 @@ def test_new_credentials_are_accepted_by_a_process_that_read_the_user_before() -
 
     @implementer(IUserDirectory)
     class Late(ListedUsers):
-        async def read(self, user_id: int, access_key: str) -> User | None:
+        async def read(self, user_id: int, credential: str) -> User | None:
             self.users = current
-            return await super().read(user_id, access_key)
+            return await super().read(user_id, credential)
 
     credentials.users = Late((replace(current[0], login_tokens=()),))
     assert credentials.sender().user.id == ALICE.id
@@ -183,9 +183,9 @@ def test_the_user_is_read_if_the_process_does_not_know_them() -> None:
 
     @implementer(IUserDirectory)
     class Empty(ListedUsers):
-        async def read(self, user_id: int, access_key: str) -> User | None:
+        async def read(self, user_id: int, credential: str) -> User | None:
             self.users = current
-            return await super().read(user_id, access_key)
+            return await super().read(user_id, credential)
 
     credentials.users = Empty(())
     assert credentials.sender().user.id == ALICE.id

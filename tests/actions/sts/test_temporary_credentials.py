@@ -50,6 +50,18 @@ def test_new_credentials_count_at_once_in_a_process_that_has_just_read_the_user(
         assert other_process.sender(session_keys(cloud, password)).user.name == "alice"
 
 
+def test_wrong_signatures_with_many_credentials_cause_as_few_reads_as_with_one() -> None:
+    cloud = Cloud()
+    password, process = password_of(cloud, "alice"), Process(cloud)
+    stolen = [replace(session_keys(cloud, password), secret="wrong") for _ in range(10)]
+    process.sender(password)
+    before = len(cloud.oned.calls)
+    for keys in stolen:
+        with pytest.raises(EC2Error, match="AuthFailure"):
+            process.sender(keys)
+    assert [call.method for call in list(cloud.oned.calls)[before:]] == ["one.user.info"]
+
+
 def test_session_credentials_have_amazons_form_and_end_after_twelve_hours() -> None:
     cloud = Cloud()
     credentials = cloud.result(get_session_token(cloud.call_as("alice")))["Credentials"]
