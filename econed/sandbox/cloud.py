@@ -15,6 +15,7 @@ from econed.sandbox.objects.pools import Pool, PoolObjectT
 from econed.sandbox.objects.security_groups import SecurityGroup
 from econed.sandbox.objects.users import Group, User
 from econed.sandbox.objects.virtual_machines import VirtualMachine
+from econed.sandbox.objects.vm_groups import VmGroup
 from econed.sandbox.objects.vm_templates import VmTemplate
 from econed.sandbox.quotas import Charge, refusal_text
 from econed.sandbox.refusals import Refused, bad_call, internal, unauthorized
@@ -43,6 +44,7 @@ class Cloud:
         self.networks: Pool[Network] = Pool(Kind.NET)
         self.templates: Pool[VmTemplate] = Pool(Kind.TEMPLATE)
         self.security_groups: Pool[SecurityGroup] = Pool(Kind.SECGROUP)
+        self.vm_groups: Pool[VmGroup] = Pool(Kind.VMGROUP)
         self.vms: Pool[VirtualMachine] = Pool(Kind.VM)
 
     def now(self) -> int:

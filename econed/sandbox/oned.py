@@ -24,6 +24,7 @@ from econed.sandbox.calls.ownership import OwnershipCalls
 from econed.sandbox.calls.security_groups import SecurityGroupCalls
 from econed.sandbox.calls.users import UserCalls
 from econed.sandbox.calls.virtual_machines import VmCalls
+from econed.sandbox.calls.vm_groups import VmGroupCalls
 from econed.sandbox.calls.vm_pool import VmPoolCalls
 from econed.sandbox.calls.vm_templates import TemplateCalls
 from econed.sandbox.cloud import Cloud
@@ -35,7 +36,6 @@ from econed.sandbox.refusals import Refused, unknown_method, unparsable, wrong_p
 from econed.sandbox.sessions import Sessions, distinguished_name
 from econed.sandbox.versions import Delays, Version
 
-_ONLY_IN_7 = frozenset({"one.user.enable", "one.vm.attachsg", "one.vm.detachsg", "one.vm.updatenic"})
 _UNSENDABLE = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd]")
 """Characters that calls to oned cannot contain: XML forbids them, or they are outside the Basic Multilingual Plane."""
 _MAX_LOGGED_CALLS = 10_000
@@ -136,12 +136,11 @@ class Oned:
                 self.disks,
                 NicCalls(cloud),
                 NicChangeCalls(cloud),
+                VmGroupCalls(cloud, self.deployment),
             ),
         )
         all_methods = {**methods(services), **OwnershipCalls(cloud).methods()}
-        if cloud.version.is_v7:
-            return all_methods
-        return {name: entry for name, entry in all_methods.items() if name not in _ONLY_IN_7}
+        return {name: entry for name, entry in all_methods.items() if name not in cloud.version.unknown_methods}
 
     def execute(self, method: str, *params: object) -> list[object]:
         """Serve a call; `params[0]` is the session.

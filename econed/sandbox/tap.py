@@ -15,6 +15,7 @@ from econed.clock import WallClock
 from econed.sandbox.demo_cloud import populate
 from econed.sandbox.oned import Oned
 from econed.sandbox.server import SandboxResource
+from econed.sandbox.versions import FORMS
 
 
 class Options(UsageOptions):
@@ -24,7 +25,7 @@ class Options(UsageOptions):
     optParameters: ClassVar[list[list[Any]]] = [
         ["port", "p", 2633, "TCP port to listen on.", int],
         ["interface", "i", "127.0.0.1", "Address to listen on."],
-        ["form", None, "7.4", "The version of OpenNebula to behave as: 5.12 or 7.4."],
+        ["form", None, "7.4", f"The version of OpenNebula to behave as: {', '.join(FORMS)}."],
         ["oneadmin", None, "oneadmin:opennebula", "Name and password of the administrator."],
         ["serveradmin", None, "serveradmin:serverpassword", "Name and password of the user of server tokens."],
         ["vms", None, 0, "Number of running machines at the start.", int],
@@ -47,8 +48,8 @@ def makeService(options: Options) -> IService:
     """Return the sandbox as a service (what `twistd` calls)."""
     from twisted.internet import reactor
 
-    if options["form"] not in ("5.12", "7.4"):
-        raise UsageError("--form is 5.12 or 7.4")
+    if options["form"] not in FORMS:
+        raise UsageError(f"--form is one of {', '.join(FORMS)}")
     oned = Oned(
         WallClock(reactor),
         version=options["form"],

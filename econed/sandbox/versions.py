@@ -1,27 +1,38 @@
-"""The two versions of oned that the sandbox can behave as, and the delays of its drivers."""
+"""The versions of oned that the sandbox can behave as, and the delays of its drivers."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
+FORMS = ("5.12", "6.4", "7.4")
+"""5.12 and 7.4 behave as recorded. 6.4 stands for the versions between: as 7.4, without the calls that came later."""
+
+_AFTER_6_4 = frozenset(
+    {f"one.vmgroup.role{change}" for change in ("add", "update", "delete")}
+    | {f"one.vm.{change}" for change in ("updatenic", "vmgroupadd", "vmgroupdel")}
+)
+_AFTER_5_12 = _AFTER_6_4 | {"one.user.enable", "one.vm.attachsg", "one.vm.detachsg"}
+
 
 @dataclass(frozen=True)
 class Version:
-    """A version of oned; `reported` is the value of `one.system.version`."""
+    """A version of oned: the value of `one.system.version`, and the methods that other versions have."""
 
     reported: str
     is_v7: bool
+    unknown_methods: frozenset[str] = frozenset()
 
     @classmethod
     def of(cls, text: str) -> Version:
-        """Return the version of `text`: "5.12", "7.4", or a full version number of either."""
-        major, _, minor_and_patch = text.partition(".")
-        minor = minor_and_patch.partition(".")[0]
-        if (major, minor) == ("5", "12"):
-            return cls("5.12.0.5" if text == "5.12" else text, is_v7=False)
-        if (major, minor) == ("7", "4"):
-            return cls("7.4.0" if text == "7.4" else text, is_v7=True)
-        raise ValueError(f"the sandbox supports oned 5.12 and 7.4, not {text!r}")
+        """Return the version of `text`: one of `FORMS`, or a full version number of one."""
+        form = ".".join(text.split(".")[:2])
+        if form == "5.12":
+            return cls("5.12.0.5" if text == form else text, is_v7=False, unknown_methods=_AFTER_5_12)
+        if form == "6.4":
+            return cls("6.4.0" if text == form else text, is_v7=True, unknown_methods=_AFTER_6_4)
+        if form == "7.4":
+            return cls("7.4.0" if text == form else text, is_v7=True)
+        raise ValueError(f"the sandbox supports oned {', '.join(FORMS)}, not {text!r}")
 
 
 @dataclass(frozen=True)

@@ -227,7 +227,7 @@ class Replay:
     def __init__(self, version: str, mapping: IdMapping, *, ignored: Sequence[str]) -> None:
         self._clock = Clock()
         self._clock.advance(BEGIN)
-        self._modern = version.startswith("7")
+        self._modern = not version.startswith("5")
         self._oned = Oned(
             self._clock, version=version, oneadmin="oneadmin:opennebula", serveradmin="serveradmin:secret"
         )

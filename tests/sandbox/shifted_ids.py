@@ -26,6 +26,7 @@ _KINDS_BY_METHOD = {
     "image": "image",
     "vm": "vm",
     "secgroup": "secgroup",
+    "vmgroup": "vmgroup",
 }
 _OF_AN_EMPTY_ONED = frozenset({("user", 0), ("user", 1), ("group", 0), ("group", 1), ("secgroup", 0)})
 _KINDS_BY_ELEMENT = {
@@ -37,6 +38,7 @@ _KINDS_BY_ELEMENT = {
     "IMAGE": "image",
     "VM": "vm",
     "SECURITY_GROUP": "secgroup",
+    "VM_GROUP": "vmgroup",
 }
 _CREATING_ACTIONS = ("allocate", "clone")
 _CREATING_METHODS = {"one.template.instantiate": "vm", "one.vm.disksaveas": "image", "one.vn.reserve": "net"}
@@ -51,12 +53,15 @@ _ID_PATHS: Sequence[tuple[str, str]] = (
     (r"_VMS/ID$|/VMS/ID$|/LEASE/VM$|/VMID$|/OID$|/SAVED_VM_ID$", "vm"),
     (r"/HOSTS/ID$|/HID$", "host"),
     (r"^VM(_POOL/VM)?/TEMPLATE/TEMPLATE_ID$", "template"),
+    (r"/ROLES/ROLE/VMS$", "vm"),
+    (r"/VMGROUP/VMGROUP_ID$", "vmgroup"),
     (r"/SECURITY_GROUP_ID$|/SECURITY_GROUPS$", "secgroup"),
 )
 _ID_TEXTS: Sequence[tuple[str, str]] = (
     (r'((?<!_)IMAGE_ID=")(\d+)', "image"),
     (r'(NETWORK_ID="?)(\d+)', "net"),
     (r'(SECURITY_GROUPS=")([\d, ]+)', "secgroup"),
+    (r'(VMGROUP_ID=")(\d+)', "vmgroup"),
     (r'(NETWORK=\[ID=")(\d+)', "net"),
 )
 
@@ -166,7 +171,7 @@ class ShiftedIds(LearnedIds):
     """Creates and deletes objects before the first call, so that ids differ for each kind, and renames the users."""
 
     def prepare(self, oned: Oned, clock: Clock) -> None:
-        """Use up ids: two hosts, a network, three templates, two images, four machines, and one of each other kind."""
+        """Use up ids: two hosts, three templates, two images, four machines, five VM groups, one of each other kind."""
 
         def do(method: str, *args: object) -> int:
             reply = oned.execute(method, oned.oneadmin, *args)
@@ -183,6 +188,7 @@ class ShiftedIds(LearnedIds):
             ("image", do("one.image.allocate", f'NAME="early-{n}" TYPE="DATABLOCK" SIZE="1"', 1)) for n in range(2)
         ]
         created += [("secgroup", do("one.secgroup.allocate", 'NAME="early"'))]
+        created += [("vmgroup", do("one.vmgroup.allocate", f'NAME="early-{n}"')) for n in range(5)]
         created += [("group", do("one.group.allocate", "early"))]
         for _ in range(4):
             do("one.vm.action", "terminate", do("one.vm.allocate", 'CPU="1" MEMORY="1"', True))
@@ -234,6 +240,10 @@ def _security_group(mapping: LearnedIds, args: list[Any]) -> list[Any]:
     return [mapping.sandbox_id("vm", args[0]), args[1], mapping.sandbox_id("secgroup", args[2])]
 
 
+def _vm_group(mapping: LearnedIds, args: list[Any]) -> list[Any]:
+    return [mapping.sandbox_id("vm", args[0]), mapping.sandbox_id("vmgroup", args[1]), *args[2:]]
+
+
 _ARGUMENTS: Mapping[str, Callable[[LearnedIds, list[Any]], list[Any]]] = {
     "one.user.allocate": _user_allocate,
     "one.user.login": _login,
@@ -241,6 +251,7 @@ _ARGUMENTS: Mapping[str, Callable[[LearnedIds, list[Any]], list[Any]]] = {
     "one.vm.action": _vm_action,
     "one.vmpool.infoset": _vm_set,
     "one.acl.addrule": _acl_rule,
+    "one.vm.vmgroupadd": _vm_group,
     "one.vm.attachsg": _security_group,
     "one.vm.detachsg": _security_group,
 }

@@ -16,8 +16,8 @@ from econed.sandbox.refusals import internal, wrong_state
 
 _UNCHANGED = -1
 _ADMIN_BITS = (2, 5, 8)
-_LOCKABLE = ("vm", "image", "vn", "template")
-_RENAMABLE = ("vm", "image", "vn", "template", "secgroup")
+_LOCKABLE = ("vm", "image", "vn", "template", "vmgroup")
+_RENAMABLE = ("vm", "image", "vn", "template", "secgroup", "vmgroup")
 _WITHOUT_UNIQUE_NAMES = (Kind.VM,)
 
 
@@ -32,6 +32,7 @@ class OwnershipCalls:
             "vn": cloud.networks,
             "template": cloud.templates,
             "secgroup": cloud.security_groups,
+            "vmgroup": cloud.vm_groups,
             "datastore": cloud.datastores,
         }
 

@@ -7,6 +7,7 @@ import uuid
 
 from econed.opennebula.states import VmState
 from econed.sandbox.cloud import Cloud
+from econed.sandbox.machines.affinity import authorize_vm_group, join_vm_group
 from econed.sandbox.machines.context import fill_context
 from econed.sandbox.machines.deployment import Deployment
 from econed.sandbox.machines.devices import (
@@ -70,6 +71,7 @@ class MachineAllocator:
         template = stored
         devices = resolve(cloud, caller, template.vectors("DISK"), template.vectors("NIC"))
         authorize(cloud, caller, devices, checks_image_ids=checks_image_ids)
+        authorize_vm_group(cloud, caller, template)
         _check_capacity(template)
         charges = self._charges(template, devices, on_hold=on_hold)
         cloud.charge(caller, caller.gid, charges)
@@ -113,6 +115,7 @@ class MachineAllocator:
         machine.name = name or f"{template.get('TEMPLATE_NAME', 'one')}-{vm_id}"
         try:
             self._fill(machine, template, devices)
+            join_vm_group(cloud, caller, machine)
         except Refused:
             release_devices(cloud, machine)
             cloud.vms.release_id(vm_id)

@@ -46,10 +46,11 @@ def _find(cloud: Cloud, caller: User, pool: Pool[PoolObjectT], device: Vector, k
     object_id, name = device.get(f"{key}_ID", ""), device.get(key)
     if object_id:
         return pool.find(int(object_id)) if object_id.isdigit() else None
-    return pool.find_by_name(_owner_id(cloud, caller, device, key), name) if name else None
+    return pool.find_by_name(owner_id(cloud, caller, device, key), name) if name else None
 
 
-def _owner_id(cloud: Cloud, caller: User, device: Vector, key: str) -> int:
+def owner_id(cloud: Cloud, caller: User, device: Vector, key: str) -> int:
+    """Return the id of the owner of an object that a vector names, by default the caller."""
     uid, name = device.get(f"{key}_UID", ""), device.get(f"{key}_UNAME", "")
     if uid.isdigit():
         return int(uid)

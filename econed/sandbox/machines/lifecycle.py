@@ -7,6 +7,7 @@ from functools import partial
 
 from econed.opennebula.states import LcmState, VmState
 from econed.sandbox.cloud import Cloud
+from econed.sandbox.machines.affinity import leave_vm_group
 from econed.sandbox.machines.deployment import Deployment
 from econed.sandbox.machines.devices import release_disk, release_nic
 from econed.sandbox.machines.security_rules import leave_groups
@@ -244,6 +245,7 @@ class Lifecycle:
         for disk in machine.disks:
             release_disk(self._cloud, machine, disk, keep=True)
         leave_groups(self._cloud, machine)
+        leave_vm_group(self._cloud, machine)
         machine.lock = None
         machine.ended = self._cloud.now()
         machine.set_state(VmState.DONE)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 
 from econed.sandbox.cloud import Cloud
+from econed.sandbox.machines.affinity import is_allowed_by_vm_group
 from econed.sandbox.machines.requirements import InvalidExpression, is_satisfied
 from econed.sandbox.objects.infrastructure import Host, HostState
 from econed.sandbox.objects.virtual_machines import VirtualMachine
@@ -49,10 +50,14 @@ def choose_host(cloud: Cloud, machine: VirtualMachine) -> Host:
     if not matching:
         reason = "No hosts meet SCHED_REQUIREMENTS" if enabled else "No hosts enabled to run VMs"
         raise PlacementFailed(f"[HOST] {reason}")
-    with_capacity = [host for host in matching if host.has_capacity(machine.cpu, machine.memory)]
+    suitable = [host for host in matching if is_allowed_by_vm_group(cloud, machine, host)]
+    if not suitable:
+        ids = ",".join(str(host.id) for host in matching)
+        raise PlacementFailed(f"[HOST] Cannot fulfill affinity constraints on hosts: {ids}")
+    with_capacity = [host for host in suitable if host.has_capacity(machine.cpu, machine.memory)]
     if not with_capacity:
-        missing = "memory" if any(host.has_capacity(machine.cpu, 0) for host in matching) else "CPU"
-        raise PlacementFailed(f"[HOST] Not enough {missing} on hosts: {','.join(str(host.id) for host in matching)}")
+        missing = "memory" if any(host.has_capacity(machine.cpu, 0) for host in suitable) else "CPU"
+        raise PlacementFailed(f"[HOST] Not enough {missing} on hosts: {','.join(str(host.id) for host in suitable)}")
     return min(with_capacity, key=lambda host: (len(host.vm_ids), -host.id))
 
 

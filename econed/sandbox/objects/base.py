@@ -33,7 +33,7 @@ class Kind(Enum):
     VROUTER = ("VROUTER", "virtual router", 0x4000000000000)
     MARKETPLACE = ("MARKETPLACE", "marketplace", 0x8000000000000)
     MARKETPLACEAPP = ("MARKETPLACEAPP", "marketplace app", 0x10000000000000)
-    VMGROUP = ("VMGROUP", "VM group", 0x20000000000000)
+    VMGROUP = ("VMGROUP", "vm group", 0x20000000000000)
     VNTEMPLATE = ("VNTEMPLATE", "virtual network template", 0x40000000000000)
     BACKUPJOB = ("BACKUPJOB", "backup job", 0x100000000000000)
 

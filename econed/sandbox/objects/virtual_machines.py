@@ -198,7 +198,7 @@ class VirtualMachine(PoolObject):
         )
 
     def short_xml(self) -> str:
-        """Return the VM element of `one.vmpool.info` since 5.8, without CONTEXT and with an empty USER_TEMPLATE."""
+        """Return the VM element of `one.vmpool.info` since 5.8, without CONTEXT and nearly without USER_TEMPLATE."""
         if self._cached_short_xml is None:
             self._cached_short_xml = self._render_short()
         return self._cached_short_xml
@@ -212,12 +212,14 @@ class VirtualMachine(PoolObject):
         disks = "".join(_selected_xml("DISK", disk, _SHORT_DISK_KEYS) for disk in self.disks)
         nics = "".join(_selected_xml("NIC", {**_NO_NETWORK, **nic}, _SHORT_NIC_KEYS) for nic in self.nics)
         record = self.history[-1].short_xml(self.id, is_v7=self.is_v7) if self.history else ""
+        message = self.user_template.get("SCHED_MESSAGE") if self.is_v7 else ""
         return (
             f"<VM><ID>{self.id}</ID><UID>{self.uid}</UID><GID>{self.gid}</GID><UNAME>{escape(self.uname)}</UNAME>"
             f"<GNAME>{escape(self.gname)}</GNAME><NAME>{escape(self.name)}</NAME><LAST_POLL>0</LAST_POLL>"
             f"<STATE>{int(self.state)}</STATE><LCM_STATE>{int(self.lcm_state)}</LCM_STATE><RESCHED>0</RESCHED>"
             f"<STIME>{self.started}</STIME><ETIME>{self.ended}</ETIME><DEPLOY_ID>{escape(self.deploy_id)}</DEPLOY_ID>"
-            f"<TEMPLATE>{capacity}{disks}{nics}</TEMPLATE><MONITORING/><USER_TEMPLATE></USER_TEMPLATE>"
+            f"<TEMPLATE>{capacity}{disks}{nics}</TEMPLATE><MONITORING/>"
+            f"<USER_TEMPLATE>{cdata('SCHED_MESSAGE', message) if message else ''}</USER_TEMPLATE>"
             f"<HISTORY_RECORDS>{record}</HISTORY_RECORDS></VM>"
         )
 
