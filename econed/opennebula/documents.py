@@ -213,7 +213,7 @@ class UserDocument(View):
     @property
     def login_tokens(self) -> tuple[LoginToken, ...]:
         """The login tokens, also those that have expired, except those that are not as oned writes them."""
-        views = self._views(_LoginTokenElement, "LOGIN_TOKEN")[:MAX_LOGIN_TOKENS]
+        views = self._views(_LoginTokenElement, "LOGIN_TOKEN", MAX_LOGIN_TOKENS)
         return tuple(token for view in views if (token := view.token) is not None)
 
     def attribute(self, name: str) -> str:
@@ -225,7 +225,7 @@ class UserDocument(View):
         return self._attributes("TEMPLATE", prefix, max_count)
 
     def attributes_with(self, *names: str) -> Attributes:
-        """Return the free attributes with these names, without reading the others."""
+        """Return the first free attribute with each of these names, without reading the others."""
         return self._attributes_with("TEMPLATE", *names)
 
     @cached_property

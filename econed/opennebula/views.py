@@ -91,9 +91,9 @@ class View:
         parent, _, tag = path.rpartition("/")
         return (self._walked.get(parent) or self._walk(parent))[1].get(tag, ())
 
-    def _views(self, kind: type[_V], path: str) -> tuple[_V, ...]:
-        """Return views of the elements at `path`, in oned's order."""
-        return tuple(self._view(kind, path, element) for element in self._all(path))
+    def _views(self, kind: type[_V], path: str, max_count: int | None = None) -> tuple[_V, ...]:
+        """Return views of the elements at `path`, or of the first `max_count`, in oned's order."""
+        return tuple(self._view(kind, path, element) for element in islice(self._all(path), max_count))
 
     def _view(self, kind: type[_V], path: str, element: _Element) -> _V:
         return kind(element, self._on_read, f"{self._path}/{path}")
@@ -153,12 +153,15 @@ class View:
         return Attributes([(child.tag, _value(child)) for child in islice(matching, max_count)])
 
     def _attributes_with(self, path: str, *names: str) -> Attributes:
-        """Return the attributes at `path` with these names; others are not read."""
+        """Return the first attribute at `path` with each of these names; others are not read."""
         for name in names:
             _check_name(name)
         self._report(f"{path}/*")
-        children = [child for element in self._parts(path) for child in element.iterchildren(*names)] if names else ()
-        return Attributes([(child.tag, _value(child)) for child in children])
+        first: dict[str, _Element] = {}
+        for element in self._parts(path) if names else ():
+            for child in element.iterchildren(*names):
+                first.setdefault(child.tag, child)
+        return Attributes([(name, _value(child)) for name, child in first.items()])
 
     def _members(self, path: str) -> Vector:
         """Return the members of the vector attribute at `path`."""

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import sys
+from types import FrameType
+
 import pytest
 from lxml import etree
 
@@ -114,3 +117,32 @@ def test_a_user_whose_document_is_malformed_does_not_affect_the_others(text: str
     cloud.as_user("alice", "one.user.login", "alice", "", 0, -1)
     cloud.clock.advance(UNREADABLE_RETRY_INTERVAL)
     assert known.sender(alice).user.name == "alice"
+
+
+_KEY = "EC2_ACCESS_KEY_AKIA" + "A" * 16
+_MARK = "EC2_KEY_STATE_AKIA" + "A" * 16
+
+
+@pytest.mark.parametrize("repeated", [f"<{_MARK}><STATE/></{_MARK}>", "<LOGIN_TOKEN><TOKEN/></LOGIN_TOKEN>"])
+def test_what_is_repeated_in_a_long_document_is_not_read(repeated: str) -> None:
+    """Users are read in the reactor's thread."""
+
+    def count_calls(times: int) -> int:
+        """Return how many functions are called for a user whose document has an element so many times."""
+        key = f"<TEMPLATE><{_KEY}><SEALED>x</SEALED></{_KEY}>"
+        text = f"{_HEAD}{key}{repeated * times}</TEMPLATE></USER>"
+        if repeated.startswith("<LOGIN_TOKEN>"):
+            text = f"{_HEAD}{repeated * times}{key}</TEMPLATE></USER>"
+        document, calls = UserDocument(etree.fromstring(text)), [0]
+
+        def count(_: FrameType, event: str, __: object) -> None:
+            calls[0] += event in ("call", "c_call")
+
+        sys.setprofile(count)
+        try:
+            user_in(document)
+        finally:
+            sys.setprofile(None)
+        return calls[0]
+
+    assert count_calls(1010) - count_calls(10) <= 4 * 1000
