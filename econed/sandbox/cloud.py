@@ -8,6 +8,7 @@ from twisted.internet.interfaces import IReactorTime
 
 from econed.opennebula.pools import OwnerFilter
 from econed.sandbox.objects.base import Kind, Right
+from econed.sandbox.objects.documents import Document
 from econed.sandbox.objects.images import Image
 from econed.sandbox.objects.infrastructure import Cluster, Datastore, Host
 from econed.sandbox.objects.networks import Network
@@ -44,6 +45,7 @@ class Cloud:
         self.networks: Pool[Network] = Pool(Kind.NET)
         self.templates: Pool[VmTemplate] = Pool(Kind.TEMPLATE)
         self.security_groups: Pool[SecurityGroup] = Pool(Kind.SECGROUP)
+        self.documents: Pool[Document] = Pool(Kind.DOCUMENT)
         self.vm_groups: Pool[VmGroup] = Pool(Kind.VMGROUP)
         self.vms: Pool[VirtualMachine] = Pool(Kind.VM)
 
@@ -134,7 +136,8 @@ class Cloud:
     ) -> list[PoolObjectT]:
         """Return those of `pool_objects` that `user` may use and that match `owner`, an `OwnerFilter` or a user's id.
 
-        With `ignores_wide_rules`, ACL rules for all objects of a kind or of a cluster do not count.
+        With `ignores_wide_rules`, ACL rules for all objects of a kind or of a cluster do not count. 5.12 returns for
+        `OwnerFilter.GROUP` also what the user may not use.
         """
         return [*self.each_visible(user, pool_objects, kind, owner, ignores_wide_rules=ignores_wide_rules)]
 
@@ -171,7 +174,7 @@ class Cloud:
             if owner == OwnerFilter.MINE_AND_GROUPS:
                 return is_own or (member.gid in user.gids and is_usable(member))
             if owner == OwnerFilter.GROUP:
-                return member.gid == user.gid and is_usable(member)
+                return member.gid == user.gid and (not self.version.is_v7 or is_usable(member))
             if owner == OwnerFilter.VISIBLE:
                 return is_usable(member)
             return member.uid == owner and (is_own or is_usable(member))

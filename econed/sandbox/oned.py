@@ -14,6 +14,7 @@ from twisted.internet.interfaces import IReactorTime
 from econed.sandbox.bootstrap import bootstrap
 from econed.sandbox.calls.declaration import Method, methods
 from econed.sandbox.calls.disks import DiskCalls
+from econed.sandbox.calls.documents import DocumentCalls
 from econed.sandbox.calls.groups import AclCalls, GroupCalls
 from econed.sandbox.calls.images import ImageCalls
 from econed.sandbox.calls.infrastructure import ClusterCalls, DatastoreCalls, HostCalls, SystemCalls
@@ -24,6 +25,7 @@ from econed.sandbox.calls.ownership import OwnershipCalls
 from econed.sandbox.calls.security_groups import SecurityGroupCalls
 from econed.sandbox.calls.users import UserCalls
 from econed.sandbox.calls.virtual_machines import VmCalls
+from econed.sandbox.calls.vm_configuration import ConfigurationCalls
 from econed.sandbox.calls.vm_groups import VmGroupCalls
 from econed.sandbox.calls.vm_pool import VmPoolCalls
 from econed.sandbox.calls.vm_templates import TemplateCalls
@@ -137,6 +139,8 @@ class Oned:
                 NicCalls(cloud),
                 NicChangeCalls(cloud),
                 VmGroupCalls(cloud, self.deployment),
+                DocumentCalls(cloud),
+                ConfigurationCalls(cloud),
             ),
         )
         all_methods = {**methods(services), **OwnershipCalls(cloud).methods()}

@@ -16,6 +16,9 @@ from tests.sandbox.replay import Call, IdMapping
 NAMES = {"alice": "zoe", "bob": "yves", "carol": "xenia", "dave": "walt", "erin": "vera", "lena": "uma"}
 NAMES |= {"sven": "theo", "xena": "rosa", "sera": "quinn", "nils": "paul"}
 _GROUP_RULE = 0x200000000
+_FIRST_PORT = 5900
+"""The port of the console of machine 0."""
+
 
 _KINDS_BY_METHOD = {
     "user": "user",
@@ -27,6 +30,7 @@ _KINDS_BY_METHOD = {
     "vm": "vm",
     "secgroup": "secgroup",
     "vmgroup": "vmgroup",
+    "document": "document",
 }
 _OF_AN_EMPTY_ONED = frozenset({("user", 0), ("user", 1), ("group", 0), ("group", 1), ("secgroup", 0)})
 _KINDS_BY_ELEMENT = {
@@ -39,6 +43,7 @@ _KINDS_BY_ELEMENT = {
     "VM": "vm",
     "SECURITY_GROUP": "secgroup",
     "VM_GROUP": "vmgroup",
+    "DOCUMENT": "document",
 }
 _CREATING_ACTIONS = ("allocate", "clone")
 _CREATING_METHODS = {"one.template.instantiate": "vm", "one.vm.disksaveas": "image", "one.vn.reserve": "net"}
@@ -153,6 +158,11 @@ class LearnedIds(IdMapping):
         if deploy_id:
             vm_id = int(deploy_id[1])
             return f"one-{self._recorded_ids.get(('vm', vm_id), vm_id)}-{deploy_id[2]}"
+        document = re.fullmatch(r"document-(\d+)", value) if path.endswith("DOCUMENT/NAME") else None
+        if document:
+            return f"document-{self._recorded_ids.get(('document', int(document[1])), -1)}"
+        if path.endswith("/GRAPHICS/PORT"):
+            return str(_FIRST_PORT + self._recorded_ids.get(("vm", int(value) - _FIRST_PORT), -1))
         kind = self._kind(path)
         if kind and re.fullmatch(r"\d+(,\d+)*", value):
             return ",".join(str(self._recorded_ids.get((kind, int(part)), int(part))) for part in value.split(","))
@@ -171,7 +181,7 @@ class ShiftedIds(LearnedIds):
     """Creates and deletes objects before the first call, so that ids differ for each kind, and renames the users."""
 
     def prepare(self, oned: Oned, clock: Clock) -> None:
-        """Use up ids: two hosts, three templates, two images, four machines, five VM groups, one of each other kind."""
+        """Use up ids: of each kind another number, so that none is mistaken for one of another kind."""
 
         def do(method: str, *args: object) -> int:
             reply = oned.execute(method, oned.oneadmin, *args)
@@ -189,6 +199,7 @@ class ShiftedIds(LearnedIds):
         ]
         created += [("secgroup", do("one.secgroup.allocate", 'NAME="early"'))]
         created += [("vmgroup", do("one.vmgroup.allocate", f'NAME="early-{n}"')) for n in range(5)]
+        created += [("document", do("one.document.allocate", f'NAME="early-{n}"', 1)) for n in range(6)]
         created += [("group", do("one.group.allocate", "early"))]
         for _ in range(4):
             do("one.vm.action", "terminate", do("one.vm.allocate", 'CPU="1" MEMORY="1"', True))

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 from econed.errors import OpenNebulaCode
 from econed.opennebula.states import LcmState, VmState
 from econed.sandbox.calls.declaration import serves
@@ -43,19 +46,16 @@ class DiskCalls:
     def attach(self, caller: User, vm_id: int, text: str) -> int:
         """Attach a disk, of an image or volatile."""
         cloud = self._cloud
-        machine = self._managed(caller, vm_id)
+        with self._faults_for_refusals():
+            machine = self._managed(caller, vm_id)
         template = self._cloud.parse(text)
         check_restricted_attributes(self._cloud.version, caller, template)
         disks = template.vectors("DISK")
         if not disks:
             raise internal("Error parsing DISK attribute")
         devices = resolve(cloud, caller, disks[:1], [])
-        try:
+        with self._faults_for_refusals():
             authorize(cloud, caller, devices)
-        except Refused as refusal:
-            if not cloud.version.is_v7:
-                raise did_not_complete() from refusal
-            raise
         requested, image = devices.disks[0]
         if not is_pluggable(machine):
             raise wrong_state(f"Could not attach a new disk to VM {vm_id}, wrong state {machine.state_name}.")
@@ -63,6 +63,16 @@ class DiskCalls:
             raise wrong_state(f"Target {requested['TARGET']} is already in use.")
         self._attach(caller, machine, requested, image)
         return vm_id
+
+    @contextmanager
+    def _faults_for_refusals(self) -> Iterator[None]:
+        """Replace refusals for missing rights by faults, as 5.12 does when a disk is attached."""
+        try:
+            yield
+        except Refused as refusal:
+            if self._cloud.version.is_v7 or refusal.code is not OpenNebulaCode.AUTHORIZATION:
+                raise
+            raise did_not_complete() from refusal
 
     def _attach(self, caller: User, machine: VirtualMachine, requested: Vector, image: Image | None) -> None:
         disk = add_disk(self._cloud, machine, requested, image, attach=True)
@@ -112,8 +122,9 @@ class DiskCalls:
 
     @serves("one.vm.diskresize", int, int, str)
     def diskresize(self, caller: User, vm_id: int, disk_id: int, size: str) -> int:
-        """Grow a disk to `size` MB; 5.12 returns the id of the disk, 7.x that of the machine."""
-        machine = self._managed(caller, vm_id)
+        """Grow a disk to `size` MB; 5.12 asks for no right, and returns the id of the disk, 7.x that of the machine."""
+        is_v7 = self._cloud.version.is_v7
+        machine = self._managed(caller, vm_id) if is_v7 else self._cloud.vms.get(vm_id)
         disk = self._existing_disk(machine, disk_id)
         if not size.isdigit() or int(size) <= int(disk.get("SIZE", "0")):
             raise wrong_state("New disk size has to be greater than current one")

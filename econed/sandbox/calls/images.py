@@ -70,7 +70,7 @@ class ImageCalls:
             template.pop("FS")
             image.format = template.get("FORMAT") or template.get("DRIVER") or ("" if image.path else "raw")
         else:
-            image.fstype = template.get("FSTYPE")
+            image.fstype = template.get("FSTYPE") or ("" if image.path else "raw")
             template.pop("FSTYPE")
         for element in _OWN_ELEMENTS:
             template.pop(element)
@@ -177,3 +177,9 @@ class ImageCalls:
             raise internal(f"Could not change the type of the image: unknown type {label}")
         image.type = ImageType[label.upper()]
         return image_id
+
+    @serves("one.image.snapshotdelete", int, int)
+    def delete_snapshot(self, caller: User, image_id: int, _snapshot_id: int) -> int:
+        """Delete a snapshot of an image; images in the sandbox have none."""
+        self._managed(caller, image_id)
+        raise wrong_state("Snapshot does not exist")

@@ -12,13 +12,14 @@ from econed.sandbox.objects.base import Kind, Lock, PoolObject, Right, name_erro
 from econed.sandbox.objects.pools import Pool
 from econed.sandbox.objects.users import User
 from econed.sandbox.objects.virtual_machines import VirtualMachine
-from econed.sandbox.refusals import internal, wrong_state
+from econed.sandbox.refusals import internal, unauthorized, wrong_state
 
 _UNCHANGED = -1
+_CANNOT_LOCK = "Error trying to lock the resource."
 _ADMIN_BITS = (2, 5, 8)
-_LOCKABLE = ("vm", "image", "vn", "template", "vmgroup")
-_RENAMABLE = ("vm", "image", "vn", "template", "secgroup", "vmgroup")
-_WITHOUT_UNIQUE_NAMES = (Kind.VM,)
+_LOCKABLE = ("vm", "image", "vn", "template", "vmgroup", "document")
+_RENAMABLE = ("vm", "image", "vn", "template", "secgroup", "vmgroup", "document")
+_WITHOUT_UNIQUE_NAMES = (Kind.VM, Kind.DOCUMENT)
 
 
 class OwnershipCalls:
@@ -33,6 +34,7 @@ class OwnershipCalls:
             "template": cloud.templates,
             "secgroup": cloud.security_groups,
             "vmgroup": cloud.vm_groups,
+            "document": cloud.documents,
             "datastore": cloud.datastores,
         }
 
@@ -45,7 +47,7 @@ class OwnershipCalls:
             if prefix in _RENAMABLE:
                 self._add(handlers, f"one.{prefix}.rename", (int, str), self._handler(pool, self._rename))
             if prefix in _LOCKABLE:
-                self._add(handlers, f"one.{prefix}.lock", (int, int), self._handler(pool, self._lock))
+                self._add(handlers, f"one.{prefix}.lock", (int, int, bool), self._handler(pool, self._lock))
                 self._add(handlers, f"one.{prefix}.unlock", (int,), self._handler(pool, self._unlock))
         return handlers
 
@@ -60,7 +62,7 @@ class OwnershipCalls:
 
     @staticmethod
     def _handler(pool: Pool[Any], act: Callable[..., None]) -> Callable[..., object]:
-        def handle(caller: User, object_id: int, *arguments: int | str) -> int:
+        def handle(caller: User, object_id: int, *arguments: int | str | bool) -> int:
             act(caller, pool, object_id, *arguments)
             return object_id
 
@@ -122,11 +124,19 @@ class OwnershipCalls:
         pool_object.name = name
         pool_object.invalidate()
 
-    def _lock(self, caller: User, pool: Pool[Any], object_id: int, level: int) -> None:
+    def _lock(self, caller: User, pool: Pool[Any], object_id: int, level: int, is_test: bool = False) -> None:
+        """Lock an object; with `is_test`, which 5.12 ignores, only one that is not locked: the text says since when."""
         pool_object = self._cloud.get_authorized(caller, Right.MANAGE, pool, object_id, locks=False)
+        is_v7, lock = self._cloud.version.is_v7, pool_object.lock
         if level not in range(LockLevel.USE, LockLevel.ALL + 1):
-            raise internal("Wrong lock level specified")
-        if level == LockLevel.ALL and self._cloud.version.is_v7:
+            raise wrong_state("Wrong lock level specified" if is_v7 else _CANNOT_LOCK)
+        if pool.kind is Kind.DOCUMENT and not is_v7:
+            raise unauthorized(f"User [{caller.id}] not authorized to perform action on document.")
+        if lock is not None and is_test and is_v7:
+            raise wrong_state(str(lock.since))
+        if lock is not None and lock.owner != caller.id and not caller.is_oneadmin:
+            raise wrong_state(_CANNOT_LOCK)
+        if level == LockLevel.ALL and is_v7:
             level = LockLevel.USE
         pool_object.lock = Lock(level, caller.id, self._cloud.now())
         pool_object.invalidate()

@@ -1,4 +1,4 @@
-"""The calls on virtual machines, except those on devices and pools."""
+"""The calls on virtual machines, except those on devices, configuration and pools."""
 
 from __future__ import annotations
 
@@ -6,9 +6,7 @@ from econed.opennebula.states import LcmState, VmState
 from econed.sandbox.calls.declaration import serves
 from econed.sandbox.cloud import Cloud
 from econed.sandbox.machines.allocation import MachineAllocator
-from econed.sandbox.machines.context import fill_context
 from econed.sandbox.machines.deployment import Deployment
-from econed.sandbox.machines.hot_plug import plug
 from econed.sandbox.machines.lifecycle import Lifecycle
 from econed.sandbox.machines.restrictions import check_restricted_attributes, restricted_vm_attributes
 from econed.sandbox.objects.base import Kind, Right
@@ -18,13 +16,11 @@ from econed.sandbox.objects.virtual_machines import VirtualMachine
 from econed.sandbox.refusals import internal, wrong_state
 from econed.sandbox.template import Template
 
-_CONFIGURABLE_VECTORS = ("OS", "FEATURES", "INPUT", "GRAPHICS", "VIDEO", "RAW", "CPU_MODEL")
-_UNCONFIGURABLE_STATES = (VmState.INIT, VmState.DONE, VmState.SUSPENDED, VmState.STOPPED)
 _ADMIN_ACTIONS = ("resched", "unresched")
 
 
 class VmCalls:
-    """`one.vm.*`, except the calls on devices."""
+    """`one.vm.*`, except the calls on devices and configuration."""
 
     def __init__(self, cloud: Cloud, deployment: Deployment, lifecycle: Lifecycle, allocator: MachineAllocator) -> None:
         self._cloud = cloud
@@ -98,37 +94,11 @@ class VmCalls:
             machine.next_record(now, record.action)
             machine.update_record(running=(now, now))
 
-    @serves("one.vm.updateconf", int, str, optional=(int,))
-    def updateconf(self, caller: User, vm_id: int, text: str, append: int = 0) -> int:
-        """Change OS, FEATURES, INPUT, GRAPHICS, RAW and CONTEXT: vectors are replaced (0) or, in 7.x, merged (1)."""
-        machine = self._authorized(caller, vm_id)
-        if machine.state in _UNCONFIGURABLE_STATES or (
-            machine.state is VmState.ACTIVE and machine.lcm_state is not LcmState.RUNNING
-        ):
-            raise internal(f"configuration cannot be updated in state {machine.state_name}")
-        template = self._cloud.parse(text)
-        check_restricted_attributes(self._cloud.version, caller, template)
-        merges = machine.is_v7 and append == 1
-        for name in _CONFIGURABLE_VECTORS:
-            self._replace_vector(machine.template, template, name, merges=merges)
-        contexts = template.vectors("CONTEXT")
-        if contexts:
-            if machine.context is None:
-                raise internal("Virtual machine does not have context, cannot add a new one.")
-            current = machine.requested_context if merges else {}
-            machine.requested_context = {**current, **contexts[0]}
-            fill_context(self._cloud, machine)
-        machine.invalidate()
-        if machine.state is VmState.ACTIVE:
-            plug(self._cloud, machine, LcmState.HOTPLUG, LcmState.HOTPLUG)
-        return vm_id
-
-    @staticmethod
-    def _replace_vector(current: Template, update: Template, name: str, *, merges: bool) -> None:
-        vectors = update.vectors(name)
-        if vectors:
-            current_vectors = current.vectors(name) if merges else []
-            current.replace(name, {**(current_vectors[0] if current_vectors else {}), **vectors[0]})
+    @serves("one.vm.snapshotcreate", int, str)
+    def snapshot(self, caller: User, vm_id: int, _name: str) -> int:
+        """Refuse a snapshot of a whole machine, which the sandbox does not make."""
+        self._authorized(caller, vm_id)
+        raise internal("The sandbox makes no snapshots of machines")
 
     @serves("one.vm.recover", int, int)
     def recover(self, caller: User, vm_id: int, operation: int) -> int:

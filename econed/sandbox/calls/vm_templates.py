@@ -78,7 +78,7 @@ class TemplateCalls:
     @serves("one.template.clone", int, str, optional=(bool,))
     def clone(self, caller: User, template_id: int, name: str, _recursive: bool = False) -> int:
         """Copy a template to a template of the caller."""
-        vm_template = self._cloud.get_authorized(caller, Right.USE, self._cloud.templates, template_id)
+        vm_template = self._cloud.get_to_clone(caller, self._cloud.templates, template_id)
         self._cloud.rights.check(caller, Right.CREATE, Kind.TEMPLATE, None)
         return self._create(caller, name, vm_template.template.copy()).id
 

@@ -8,6 +8,7 @@ import uuid
 from econed.opennebula.states import VmState
 from econed.sandbox.cloud import Cloud
 from econed.sandbox.machines.affinity import authorize_vm_group, join_vm_group
+from econed.sandbox.machines.configuration import derive_configuration
 from econed.sandbox.machines.context import fill_context
 from econed.sandbox.machines.deployment import Deployment
 from econed.sandbox.machines.devices import (
@@ -137,6 +138,7 @@ class MachineAllocator:
             assign_target(machine, disk)
         if contexts and isinstance(contexts[0], dict) and contexts[0]:
             self._add_context(machine, contexts[0])
+        derive_configuration(machine)
 
     def _add_devices(self, machine: VirtualMachine, devices: RequestedDevices) -> None:
         cloud = self._cloud

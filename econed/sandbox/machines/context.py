@@ -11,7 +11,7 @@ import re
 from econed.sandbox.cloud import Cloud
 from econed.sandbox.objects.networks import Network, is_automatic
 from econed.sandbox.objects.virtual_machines import VirtualMachine
-from econed.sandbox.refusals import not_allocated
+from econed.sandbox.refusals import internal
 from econed.sandbox.template import Vector
 
 _NIC_ONLY, _INHERITED = False, True
@@ -57,7 +57,7 @@ _SEPARATOR = "@^_^@"
 
 
 def fill_context(cloud: Cloud, machine: VirtualMachine) -> None:
-    """Set the machine's CONTEXT from the requested context; refuses a `$` that oned cannot parse (16384)."""
+    """Set the machine's CONTEXT from the requested context; refuses a `$` that oned cannot parse (8192)."""
     if machine.context is None:
         return
     fixed: Vector = {name: machine.context[name] for name in ("DISK_ID", "TARGET") if name in machine.context}
@@ -102,10 +102,7 @@ def _expand(text: str, machine: VirtualMachine, cloud: Cloud) -> str:
 
     expanded = _VARIABLE.sub(replacement, text)
     if "$" in _VARIABLE.sub("", text):
-        raise not_allocated(
-            f"Error allocating a new virtual machine template. Error parsing: {text}. syntax error, unexpected EOA, "
-            "expecting $end or VARIABLE or RSTRING"
-        )
+        raise internal(f"Error parsing: {text}. syntax error, unexpected EOA, expecting $end or VARIABLE or RSTRING")
     return expanded
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from econed.opennebula.states import ImageState, LcmState, VmState
 from econed.sandbox.cloud import Cloud
+from econed.sandbox.machines.configuration import derive_configuration
 from econed.sandbox.machines.context import fill_context
 from econed.sandbox.machines.devices import choose_networks, place_disks
 from econed.sandbox.machines.scheduler import PlacementFailed, choose_host, with_timestamp
@@ -92,6 +93,7 @@ class Deployment:
         host.add_machine(machine.id, machine.cpu, machine.memory)
         record = HistoryRecord(len(machine.history), host.id, host.name, host.cluster_id, now, prolog=(now, 0))
         machine.history.append(record)
+        derive_configuration(machine)
         machine.set_state(VmState.ACTIVE, LcmState.PROLOG)
         machine.save_for_accounting()
         self._cloud.continue_later(machine, self._cloud.delays.prolog, self.boot)
@@ -109,7 +111,7 @@ class Deployment:
         place_disks(self._cloud, machine, machine.disks)
 
     def _booted(self, machine: VirtualMachine) -> None:
-        deploy_id = f"{machine.history[-1].host_name}:{machine.name}:dummy"
+        deploy_id = f"{machine.history[-1].host_name}:{machine.name}:dummy".split()[0]
         if self.fail_next:
             self.fail_next = False
             machine.user_template.replace("ERROR", with_timestamp(self._cloud, f"DEPLOY: {deploy_id}"))

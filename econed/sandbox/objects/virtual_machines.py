@@ -209,6 +209,8 @@ class VirtualMachine(PoolObject):
             for name in ("CPU", "MEMORY", "VCPU")
             if name in self.template or (self.is_v7 and name == "VCPU")
         )
+        lock = f"<LOCK><LOCKED>{self.lock.level}</LOCKED></LOCK>" if self.lock else ""
+        graphics = "".join(attribute_xml("GRAPHICS", vector) for vector in self.template.vectors("GRAPHICS"))
         disks = "".join(_selected_xml("DISK", disk, _SHORT_DISK_KEYS) for disk in self.disks)
         nics = "".join(_selected_xml("NIC", {**_NO_NETWORK, **nic}, _SHORT_NIC_KEYS) for nic in self.nics)
         record = self.history[-1].short_xml(self.id, is_v7=self.is_v7) if self.history else ""
@@ -218,7 +220,7 @@ class VirtualMachine(PoolObject):
             f"<GNAME>{escape(self.gname)}</GNAME><NAME>{escape(self.name)}</NAME><LAST_POLL>0</LAST_POLL>"
             f"<STATE>{int(self.state)}</STATE><LCM_STATE>{int(self.lcm_state)}</LCM_STATE><RESCHED>0</RESCHED>"
             f"<STIME>{self.started}</STIME><ETIME>{self.ended}</ETIME><DEPLOY_ID>{escape(self.deploy_id)}</DEPLOY_ID>"
-            f"<TEMPLATE>{capacity}{disks}{nics}</TEMPLATE><MONITORING/>"
+            f"{lock}<TEMPLATE>{capacity}{graphics}{disks}{nics}</TEMPLATE><MONITORING/>"
             f"<USER_TEMPLATE>{cdata('SCHED_MESSAGE', message) if message else ''}</USER_TEMPLATE>"
             f"<HISTORY_RECORDS>{record}</HISTORY_RECORDS></VM>"
         )
