@@ -1,4 +1,4 @@
-"""Security groups of machines where the recordings do not look: while rules are updated, and in other states."""
+"""Security groups of machines where the recordings do not look (seen in 7.4): states, rights, rules being updated."""
 
 from __future__ import annotations
 
@@ -63,6 +63,16 @@ def test_attaching_a_group_needs_the_right_to_use_those_that_are_there() -> None
     foreign = group(demo, "foreign", "bob")
     assert demo.admin("one.vm.attachsg", vm_id, 0, foreign)[0] is True
     assert demo.code("alice", "one.vm.attachsg", vm_id, 0, group_id) == DENIED
+
+
+def test_attaching_a_group_needs_the_right_to_use_those_of_the_network() -> None:
+    demo = DemoCloud()
+    vm_id, group_id = demo.create_machine('NIC=[NETWORK_ID="0"]', hold=True), group(demo)
+    foreign = group(demo, "foreign", "bob")
+    demo.admin("one.vn.update", 0, f'SECURITY_GROUPS="0,{foreign}"', 1)
+    assert demo.code("alice", "one.vm.attachsg", vm_id, 0, group_id) == DENIED
+    demo.admin("one.vn.update", 0, 'SECURITY_GROUPS="0"', 1)
+    assert demo.code("alice", "one.vm.attachsg", vm_id, 0, group_id) == 0
 
 
 def test_a_bandwidth_is_refused_rather_than_ignored() -> None:

@@ -36,24 +36,23 @@ class NicChangeCalls:
 
     @serves("one.vm.attachsg", int, int, int)
     def attach_group(self, caller: User, vm_id: int, nic_id: int, group_id: int) -> int:
-        """Add a security group to a NIC; the caller needs USE on all groups that the NIC has then."""
+        """Add a security group to a NIC; the caller needs USE on its network and on all groups that it has then."""
         machine = self._cloud.vms.get(vm_id)
         nic = machine.nic(nic_id)
         if nic is None:
             raise internal(f"VM {vm_id} doesn't have NIC id {nic_id}")
-        rights = self._cloud.rights
-        rights.check(caller, Right.MANAGE, machine.kind, machine)
+        self._cloud.rights.check(caller, Right.MANAGE, machine.kind, machine)
         group_ids = parse_ids(nic.get("SECURITY_GROUPS", ""))
-        for group in map(self._cloud.security_groups.find, group_ids | {group_id}):
-            if group is not None:
-                rights.check(caller, Right.USE, group.kind, group)
-        if self._cloud.security_groups.find(group_id) is None:
+        changed = {**nic, "SECURITY_GROUPS": ids_text(group_ids | {group_id})}
+        authorize(self._cloud, caller, resolve(self._cloud, caller, [], [changed]))
+        group = self._cloud.security_groups.find(group_id)
+        if group is None:
             raise wrong_state(f"Could not attach SG {group_id} to VM, SG does not exist")
         _check_not_busy(machine)
         if group_id in group_ids:
             raise wrong_state(f"VM {vm_id} SG {group_id} already in NIC {nic_id}")
-        nic["SECURITY_GROUPS"] = ids_text(group_ids | {group_id})
-        attach_group(self._cloud, machine, self._cloud.security_groups.get(group_id))
+        nic.update(changed)
+        attach_group(self._cloud, machine, group)
         return vm_id
 
     @serves("one.vm.detachsg", int, int, int)
