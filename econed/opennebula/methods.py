@@ -31,6 +31,7 @@ _MAX_RESPONSE: Mapping[str, int] = MappingProxyType(
         "one.userpool.info": MAX_USER_POOL,
         "one.vmpool.infoextended": MAX_LIST,
         "one.vmpool.infoset": MAX_LIST,
+        "one.vnpool.info": MAX_LIST,
     }
 )
 

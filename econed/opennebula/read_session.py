@@ -357,8 +357,13 @@ class ReadSession:
         return str(text)
 
     async def networks(self) -> tuple[VirtualNetwork, ...]:
-        """Return the networks that the user may see, without their leases (one.vnpool.info)."""
-        return await self._pool(VirtualNetwork, "VNET", "one.vnpool.info", int(OwnerFilter.VISIBLE), -1, -1)
+        """Return the networks that the user may see, without their leases; long ones are left out as in `images`."""
+        method = "one.vnpool.info"
+
+        async def read(first: int, last: int) -> tuple[VirtualNetwork, ...]:
+            return await self._pool(VirtualNetwork, "VNET", method, int(OwnerFilter.VISIBLE), first, last)
+
+        return await self.long_documents.by_range(method, -1, -1, read)
 
     async def datastores(self) -> tuple[Datastore, ...]:
         """Return the datastores that the user may see (one.datastorepool.info)."""

@@ -160,3 +160,15 @@ async def test_instances_are_launched_despite_long_templates_of_others(zone: Zon
     image_id = (await zone.run("DescribeImages"))["Images"][0]["ImageId"]
     launched = await zone.run("RunInstances", ImageId=image_id, InstanceType="m1.small", MinCount=1, MaxCount=1)
     assert len(launched["Instances"]) == 1
+
+
+@pytest_twisted.ensureDeferred
+async def test_subnets_are_listed_despite_long_documents_of_others(zone: Zone) -> None:
+    """Instances too, whose VPCs are read from the networks."""
+    before = {subnet["SubnetId"] for subnet in (await zone.run("DescribeSubnets"))["Subnets"]}
+    for number, size in ((1, MIB), (2, TOO_LONG)):
+        text = f'NAME="long {number}"\nSIZE="4"\nAR_ID="0"\nIP="10.0.{number}.0"'
+        zone.create("vn", "one.vn.reserve", 0, text, size=size)
+    listed = {subnet["SubnetId"] for subnet in (await zone.run("DescribeSubnets"))["Subnets"]}
+    assert len(listed - before) == 1
+    assert len(await zone.instances()) == 3

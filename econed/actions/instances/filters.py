@@ -31,7 +31,6 @@ _NEVER_SET = (
     "network-interface.association.association-id",
     "network-interface.tag-key",
     "network-interface.tag-value",
-    "network-interface.vpc-id",
     "outpost-arn",
     "placement-group-name",
     "placement-partition-number",
@@ -41,7 +40,6 @@ _NEVER_SET = (
     "ramdisk-id",
     "requester-id",
     "spot-instance-request-id",
-    "vpc-id",
 )
 
 
@@ -68,6 +66,8 @@ _FIELD_PATHS: Mapping[str, Sequence[str]] = {
     "dns-name": ("PublicDnsName",),
     "ebs-optimized": ("EbsOptimized",),
     "ena-support": ("EnaSupport",),
+    "group-id": ("SecurityGroups", "GroupId"),
+    "group-name": ("SecurityGroups", "GroupName"),
     "hypervisor": ("Hypervisor",),
     "image-id": ("ImageId",),
     "instance-id": ("InstanceId",),
@@ -116,6 +116,7 @@ _FIELD_PATHS: Mapping[str, Sequence[str]] = {
     "network-interface.source-dest-check": (_INTERFACE, "SourceDestCheck"),
     "network-interface.status": (_INTERFACE, "Status"),
     "network-interface.subnet-id": (_INTERFACE, "SubnetId"),
+    "network-interface.vpc-id": (_INTERFACE, "VpcId"),
     "owner-id": ("OwnerId",),
     "platform-details": ("PlatformDetails",),
     "private-dns-name": ("PrivateDnsName",),
@@ -131,6 +132,7 @@ _FIELD_PATHS: Mapping[str, Sequence[str]] = {
     "tenancy": ("Placement", "Tenancy"),
     "usage-operation": ("UsageOperation",),
     "virtualization-type": ("VirtualizationType",),
+    "vpc-id": ("VpcId",),
 }
 
 INSTANCE_FILTERS = Filters(

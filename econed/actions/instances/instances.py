@@ -72,7 +72,7 @@ async def describe_instances(
         partial(listed_or_remembered_sets, call, instances.parser, ended=may_match_terminated(filters)),
         owner=_owner(filters),
     )
-    sets = with_first_set(machines, lambda: instances.surroundings.read(call, addresses=True))
+    sets = with_first_set(machines, lambda: instances.surroundings.read(call))
     view, page = instances.view_if_selected, _page(paging, instance_ids)
     result = in_parts("Reservations", instances.current(sets), view, page, ReservationMerger())
     return await _short_at_once(call, instance_ids, result)
@@ -100,7 +100,7 @@ async def describe_instance_status(
 
     lists = partial(listed_machine_sets, call, ended=include_all_instances)
     machines = _sets(call, instance_ids, paging, lists)
-    sets = with_first_set(machines, lambda: surroundings.read(call, addresses=False))
+    sets = with_first_set(machines, lambda: surroundings.read_clusters(call))
     result = in_parts("InstanceStatuses", sets, view_if_selected, _page(paging, instance_ids))
     return await _short_at_once(call, instance_ids, result)
 

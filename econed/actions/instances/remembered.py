@@ -1,8 +1,9 @@
 """The instances of DescribeInstances: viewed, or as they were listed before if their machines have not changed.
 
 A machine whose document has the same bytes as before (`econed.opennebula.unchanged_machines`) is neither parsed nor
-viewed nor encoded again. What else an instance depends on is remembered with it and compared: the names of the clusters
-and the associations of elastic IPs. So a result is always that of the documents that were read for the request.
+viewed nor encoded again. What else an instance depends on is remembered with it and compared: the names of the
+clusters, the associations of elastic IPs and the VPCs of its networks. So a result is always that of the documents that
+were read for the request.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from econed.actions.addresses.view import PublicAddresses
 from econed.actions.filters import Selection, Texts
 from econed.actions.instances.view import depends_on_time, reservation_view
 from econed.actions.machines.lookup import read_instances
+from econed.actions.networks.lookup import read_vpc_ids
 from econed.actions.tasks import TaskGroup
 from econed.errors import OpenNebulaRefusal
 from econed.opennebula.documents import VirtualMachine
@@ -45,7 +47,8 @@ MAX_TEXT: Final = 2048
 class RememberedInstance:
     """An instance, as long as its machine's document has this fingerprint.
 
-    `xml` is None if the filters of all requests have excluded it. `used_at` is in seconds since the epoch.
+    `xml` is None if the filters of all requests have excluded it. `vpcs` are the ids of its networks and of their VPCs,
+    None for the default VPC. `used_at` is in seconds since the epoch.
     """
 
     id: int
@@ -56,19 +59,22 @@ class RememberedInstance:
     texts: Texts
     clusters: Mapping[int, str]
     associated: Sequence[LinkedAddress]
+    vpcs: Sequence[tuple[int, str | None]]
     used_at: int
 
     def is_usable(self, filters: frozenset[str]) -> bool:
         """Whether it can be listed by a request with filters of these names (`RememberedItem`)."""
         return filters <= self.texts.keys() and (self.xml is None or bool(self.xml))
 
-    def agrees_with(self, clusters: Mapping[int, str], addresses: PublicAddresses) -> bool:
-        """Whether it is as it would be with these names of clusters and these elastic IPs."""
-        if self.clusters is not clusters:
-            if self.clusters != clusters:
+    def agrees_with(self, surroundings: Surroundings) -> bool:
+        """Whether it is as it would be with these names of clusters, elastic IPs and VPCs."""
+        if self.clusters is not surroundings.clusters:
+            if self.clusters != surroundings.clusters:
                 return False
-            self.clusters = clusters
-        return addresses.by_machine.get(self.id, ()) == self.associated
+            self.clusters = surroundings.clusters
+        if any(surroundings.vpc_ids.get(network_id) != vpc_id for network_id, vpc_id in self.vpcs):
+            return False
+        return surroundings.addresses.by_machine.get(self.id, ()) == self.associated
 
     def reservation(self) -> ReservationTypeDef:
         """Return its reservation, as `reservation_view` does."""
@@ -91,15 +97,18 @@ class Surroundings:
 
     clusters: Mapping[int, str] = field(default_factory=dict)
     addresses: PublicAddresses = field(default_factory=lambda: PublicAddresses({}))
+    vpc_ids: Mapping[int, str] = field(default_factory=dict)
 
-    async def read(self, call: Call, *, addresses: bool) -> None:
-        """Read the names of the clusters and, with `addresses`, the elastic IPs."""
+    async def read(self, call: Call) -> None:
+        """Read the names of the clusters, the elastic IPs, and the VPCs of the networks that the caller may USE."""
         async with TaskGroup() as reads:
-            clusters = reads.start(call.cluster_names())
-            associations = reads.start(_addresses(call)) if addresses else None
-        self.clusters = clusters.result
-        if associations is not None:
-            self.addresses = associations.result
+            clusters, addresses = reads.start(call.cluster_names()), reads.start(_addresses(call))
+            vpc_ids = reads.start(read_vpc_ids(call))
+        self.clusters, self.addresses, self.vpc_ids = clusters.result, addresses.result, vpc_ids.result
+
+    async def read_clusters(self, call: Call) -> None:
+        """Read the names of the clusters only, for views without interfaces."""
+        self.clusters = await call.cluster_names()
 
 
 async def _addresses(call: Call) -> PublicAddresses:
@@ -142,7 +151,9 @@ class InstanceList:
             listed.used_at = self.call.now
             return listed.reservation() if await self.selection.matches_texts(listed.texts) else None
         surroundings = self.surroundings
-        reservation = reservation_view(listed, surroundings.clusters, self.call.now, surroundings.addresses)
+        reservation = reservation_view(
+            listed, surroundings.clusters, self.call.now, surroundings.addresses, surroundings.vpc_ids
+        )
         texts = await self.selection.texts(
             {
                 **reservation["Instances"][0],
@@ -173,7 +184,7 @@ class InstanceList:
         return sorted([*current, *read_again], key=lambda item: item.id)
 
     async def _is_current(self, item: RememberedInstance) -> bool:
-        if not item.agrees_with(self.surroundings.clusters, self.surroundings.addresses):
+        if not item.agrees_with(self.surroundings):
             return False
         return item.xml is not None or not await self.selection.matches_texts(item.texts)
 
@@ -204,6 +215,7 @@ class InstanceList:
                 texts=texts,
                 clusters=self.surroundings.clusters,
                 associated=self.surroundings.addresses.by_machine.get(machine.id, ()),
+                vpcs=_vpcs(machine, self.surroundings.vpc_ids),
                 used_at=self.call.now,
             ),
         )
@@ -213,7 +225,12 @@ class InstanceList:
         item = self._remembered.get(machine.id)
         if item is None or item.fingerprint != machine.fingerprint:
             return None
-        return item if item.agrees_with(self.surroundings.clusters, self.surroundings.addresses) else None
+        return item if item.agrees_with(self.surroundings) else None
+
+
+def _vpcs(machine: VirtualMachine, vpc_ids: Mapping[int, str]) -> Sequence[tuple[int, str | None]]:
+    network_ids = (nic.network_id for nic in machine.nics)
+    return tuple((network_id, vpc_ids.get(network_id)) for network_id in network_ids if network_id is not None)
 
 
 def _is_short(texts: Texts) -> bool:

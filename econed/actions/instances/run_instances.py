@@ -25,6 +25,7 @@ from econed.actions.instances.types import instance_type_named, type_templates
 from econed.actions.instances.view import merge_reservations, reservation_view
 from econed.actions.keys.key_pairs import find_key_pair
 from econed.actions.machines.facts import TERMINATE
+from econed.actions.networks.lookup import read_vpc_ids
 from econed.actions.pacing import ITEM_COST
 from econed.actions.regions.zones import availability_zones
 from econed.actions.tagging import specified_tags
@@ -105,7 +106,7 @@ async def run_instances(
         image_read = reads.start(_image(call, image_id))
         templates = reads.start(type_templates(call))
         known = reads.start(_token_machines(call, token))
-        clusters = reads.start(call.cluster_names())
+        clusters, vpc_ids = reads.start(call.cluster_names()), reads.start(read_vpc_ids(call))
         subnets = reads.start(requested_subnets(call, requested))
     (user, pair), image, zone_cluster_id = user_and_pair.result, image_read.result, zone_cluster.result
     texts = {
@@ -136,7 +137,7 @@ async def run_instances(
     check_tags(plan)
     await watch_caller(call, user)
     machines = await launch(call, plan, known.result)
-    return await _reservation(call, machines, clusters.result)
+    return await _reservation(call, machines, clusters.result, vpc_ids.result)
 
 
 async def _user_and_key_pair(call: Call, key_name: str | None) -> tuple[UserDocument, KeyPair | None]:
@@ -151,13 +152,13 @@ async def _token_machines(call: Call, token: ClientToken | None) -> TokenMachine
 
 
 async def _reservation(
-    call: Call, machines: Iterable[VirtualMachine], clusters: Mapping[int, str]
+    call: Call, machines: Iterable[VirtualMachine], clusters: Mapping[int, str], vpc_ids: Mapping[int, str]
 ) -> ReservationTypeDef:
     """Return the reservation of the machines of one launch."""
     views = []
     for machine in machines:
         await call.budget.spend(ITEM_COST)
-        views.append(reservation_view(machine, clusters, call.now))
+        views.append(reservation_view(machine, clusters, call.now, vpc_ids=vpc_ids))
     (reservation,) = merge_reservations(views)
     return {**reservation, "Instances": [{"Tags": [], **instance} for instance in reservation["Instances"]]}
 

@@ -24,6 +24,7 @@ from econed.actions.machines.interfaces import attachment_id_of, interface_id
 from econed.actions.machines.placement import availability_zone_of
 from econed.actions.machines.state import InstanceState, is_failure, state_of
 from econed.actions.machines.times import launch_time, stop_time, termination_time
+from econed.actions.networks.lookup import DEFAULT_VPC, NO_VPC_IDS
 from econed.actions.tagging import tags_of
 from econed.actions.timestamps import timestamp
 from econed.ids import (
@@ -89,14 +90,18 @@ GUEST_POWERED_OFF = 44
 
 
 def reservation_view(
-    machine: VirtualMachine, clusters: Mapping[int, str], now: int, addresses: PublicAddresses | None = None
+    machine: VirtualMachine,
+    clusters: Mapping[int, str],
+    now: int,
+    addresses: PublicAddresses | None = None,
+    vpc_ids: Mapping[int, str] = NO_VPC_IDS,
 ) -> ReservationTypeDef:
     """Return the reservation of a machine with this machine as its only instance; see `instance_view`."""
     return {
         "ReservationId": reservation_id_of(machine),
         "OwnerId": account_id(machine.uid),
         "Groups": [],
-        "Instances": [instance_view(machine, clusters, now, addresses)],
+        "Instances": [instance_view(machine, clusters, now, addresses, vpc_ids)],
     }
 
 
@@ -160,12 +165,16 @@ def status_view(machine: VirtualMachine, clusters: Mapping[int, str]) -> Instanc
 
 
 def instance_view(
-    machine: VirtualMachine, clusters: Mapping[int, str], now: int, addresses: PublicAddresses | None = None
+    machine: VirtualMachine,
+    clusters: Mapping[int, str],
+    now: int,
+    addresses: PublicAddresses | None = None,
+    vpc_ids: Mapping[int, str] = NO_VPC_IDS,
 ) -> InstanceTypeDef:
     """Return the instance of a machine.
 
     `clusters` are the names of the clusters, which are the availability zones; `addresses` are the elastic IPs; `now`
-    is the time in seconds since the epoch.
+    is the time in seconds since the epoch; `vpc_ids` are the ids of the VPCs of networks (`Networks.vpc_ids`).
     """
     facts = machine.user_template
     state = state_of(machine)
@@ -207,7 +216,7 @@ def instance_view(
     if reason := state_reason(machine, state):
         view["StateReason"] = reason
     if state is not InstanceState.TERMINATED:
-        view |= _devices_view(machine, addresses or PublicAddresses({}))
+        view |= _devices_view(machine, addresses or PublicAddresses({}), vpc_ids)
     return view
 
 
@@ -271,9 +280,9 @@ def _transition_time(machine: VirtualMachine, state: InstanceState) -> int | Non
     return termination_time(machine)
 
 
-def _devices_view(machine: VirtualMachine, addresses: PublicAddresses) -> InstanceTypeDef:
+def _devices_view(machine: VirtualMachine, addresses: PublicAddresses, vpc_ids: Mapping[int, str]) -> InstanceTypeDef:
     """Return the members that an instance has until it is terminated: disks, interfaces and their addresses."""
-    interfaces = [interface_view(machine, nic, index, addresses) for index, nic in enumerate(machine.nics)]
+    interfaces = [interface_view(machine, nic, index, addresses, vpc_ids) for index, nic in enumerate(machine.nics)]
     view: InstanceTypeDef = {
         "BlockDeviceMappings": [_mapping_view(machine, disk) for disk in machine.disks if disk.target],
         "NetworkInterfaces": interfaces,
@@ -291,7 +300,7 @@ def _devices_view(machine: VirtualMachine, addresses: PublicAddresses) -> Instan
         if (association := primary.get("Association")) is not None:
             view["PublicIpAddress"] = view["PublicDnsName"] = association.get("PublicIp", "")
         if "SubnetId" in primary:
-            view["SubnetId"] = primary["SubnetId"]
+            view["SubnetId"], view["VpcId"] = primary["SubnetId"], primary["VpcId"]
     return view
 
 
@@ -308,9 +317,13 @@ def _mapping_view(machine: VirtualMachine, disk: Disk) -> InstanceBlockDeviceMap
 
 
 def interface_view(
-    machine: VirtualMachine, nic: Nic, index: int, addresses: PublicAddresses | None = None
+    machine: VirtualMachine,
+    nic: Nic,
+    index: int,
+    addresses: PublicAddresses | None = None,
+    vpc_ids: Mapping[int, str] = NO_VPC_IDS,
 ) -> InstanceNetworkInterfaceTypeDef:
-    """Return a network interface of a machine; `index` is its position, from 0."""
+    """Return a network interface of a machine; `index` is its position, from 0. See `instance_view`."""
     view: InstanceNetworkInterfaceTypeDef = {
         "NetworkInterfaceId": interface_id(machine.id, nic),
         "OwnerId": account_id(machine.uid),
@@ -332,6 +345,7 @@ def interface_view(
     }
     if nic.network_id is not None:
         view["SubnetId"] = SUBNET.format(nic.network_id)
+        view["VpcId"] = vpc_ids.get(nic.network_id, DEFAULT_VPC.id)
     if nic.ip is not None:
         private_ip = str(nic.ip)
         view["PrivateIpAddress"] = private_ip

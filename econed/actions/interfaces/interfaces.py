@@ -35,11 +35,10 @@ from econed.actions.machines.interfaces import (
 from econed.actions.machines.listed import listed_machine_sets
 from econed.actions.machines.lookup import find_settled_machines, machine_sets
 from econed.actions.machines.state import InstanceState, state_of
-from econed.actions.networks.lookup import Networks, read_networks
+from econed.actions.networks.lookup import read_networks
 from econed.actions.object_limits import MAX_ON_MACHINE, check_size
 from econed.actions.paging import Listing, Paging
 from econed.actions.tagging import too_many_tags
-from econed.actions.tasks import TaskGroup
 from econed.errors import EC2Error, OpenNebulaCode, OpenNebulaRefusal
 from econed.ids import INSTANCE
 from econed.opennebula.documents import Right
@@ -101,16 +100,10 @@ async def describe_network_interfaces(
     """List the network interfaces of all instances that are visible to the caller (EC2 DescribeNetworkInterfaces)."""
     selection = INTERFACE_FILTERS.selection(filters, call.budget)
     paging = Paging.of(_INTERFACES, max_results, next_token, ids=network_interface_ids)
-    surroundings, networks = Surroundings(), list[Networks]()
-
-    async def read_surroundings() -> None:
-        async with TaskGroup() as reads:
-            reads.start(surroundings.read(call, addresses=True))
-            reading_networks = reads.start(read_networks(call))
-        networks.append(reading_networks.result)
+    surroundings = Surroundings()
 
     async def view_if_selected(interface: Interface) -> NetworkInterfaceTypeDef | None:
-        view = network_interface_view(interface, surroundings, networks[0].vpc_ids)
+        view = network_interface_view(interface, surroundings)
         return view if await selection.matches({**view, "Tags": view["TagSet"]}) else None
 
     if network_interface_ids:
@@ -118,7 +111,7 @@ async def describe_network_interfaces(
     else:
         sets = _interface_sets(_machines(call, filters, paging))
     page: Page[Interface] = Page(_position, None if network_interface_ids else paging)
-    return in_parts("NetworkInterfaces", with_first_set(sets, read_surroundings), view_if_selected, page)
+    return in_parts("NetworkInterfaces", with_first_set(sets, lambda: surroundings.read(call)), view_if_selected, page)
 
 
 def _machines(call: Call, filters: Sequence[Filter], paging: Paging) -> Sets[VirtualMachine]:
@@ -164,7 +157,7 @@ async def describe_network_interface_attribute(
     elif attribute == "associatePublicIpAddress":
         result["AssociatePublicIpAddress"] = False  # an elastic IP is associated by AssociateAddress
     else:
-        view = network_interface_view(interface, Surroundings(), {})
+        view = network_interface_view(interface, Surroundings())
         if attribute == "groupSet":
             result["Groups"] = view.get("Groups", [])
         else:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, cast
 
@@ -11,7 +10,6 @@ from econed.actions.filters import Filters, Values, field, tag_filters
 from econed.actions.instances.view import interface_view
 from econed.actions.machines.interface_facts import interface_tags
 from econed.actions.machines.placement import availability_zone_of
-from econed.actions.networks.lookup import DEFAULT_VPC
 from econed.ids import INSTANCE, allocation_id, association_id
 
 if TYPE_CHECKING:
@@ -69,23 +67,18 @@ INTERFACE_FILTERS = Filters(
 """The filters of DescribeNetworkInterfaces, for an interface whose TagSet is also its Tags."""
 
 
-def network_interface_view(
-    interface: Interface, surroundings: Surroundings, vpc_ids: Mapping[int, str]
-) -> NetworkInterfaceTypeDef:
-    """Return a NIC as a network interface, which always is one of an instance here.
-
-    `vpc_ids` are those of the networks that are not in the default VPC (`Networks.vpc_ids`).
-    """
+def network_interface_view(interface: Interface, surroundings: Surroundings) -> NetworkInterfaceTypeDef:
+    """Return a NIC as a network interface, which always is one of an instance here."""
     machine, nic = interface.machine, interface.nic
-    of_instance: dict[str, Any] = {**interface_view(machine, nic, interface.index, surroundings.addresses)}
+    of_instance: dict[str, Any] = {
+        **interface_view(machine, nic, interface.index, surroundings.addresses, surroundings.vpc_ids)
+    }
     address = surroundings.addresses.on(machine, nic)
     if address is not None:
         of_instance["Association"] = association = _association(address)
         of_instance["PrivateIpAddresses"] = [
             {**own, "Association": association} for own in of_instance["PrivateIpAddresses"]
         ]
-    if nic.network_id is not None:
-        of_instance["VpcId"] = vpc_ids.get(nic.network_id, DEFAULT_VPC.id)
     of_instance["Attachment"] |= {
         "InstanceId": INSTANCE.format(machine.id),
         "InstanceOwnerId": of_instance["OwnerId"],

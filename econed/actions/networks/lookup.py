@@ -64,6 +64,9 @@ class Vpc:
 
 DEFAULT_VPC: Final = Vpc(DEFAULT_VPC_NUMBER, None)
 
+NO_VPC_IDS: Final[Mapping[int, str]] = MappingProxyType({})
+"""The ids of VPCs by network (`Networks.vpc_ids`) where all networks are in the default VPC."""
+
 
 @dataclass(frozen=True)
 class Subnet:
@@ -142,7 +145,7 @@ class Networks:
             by_vpc.setdefault(subnet.vpc.number, []).append(subnet)
         return by_vpc
 
-    @property
+    @cached_property
     def vpc_ids(self) -> Mapping[int, str]:
         """The ids of the VPCs of subnets, by the id of the network; all networks not in it are in the default VPC."""
         return {subnet.network.id: subnet.vpc.id for subnet in self.subnets if not subnet.vpc.is_default}
@@ -170,6 +173,11 @@ async def read_networks(call: Call) -> Networks:
 def networks_of(call: Call, documents: Iterable[VirtualNetwork]) -> Networks:
     """Return the VPCs and subnets among the networks that the caller may see."""
     return Networks.of(documents, call.settings.elasticips_vnet_id)
+
+
+async def read_vpc_ids(call: Call) -> Mapping[int, str]:
+    """Return the ids of the VPCs of the networks that are not in the default VPC, by the ids of the networks."""
+    return (await read_networks(call)).vpc_ids
 
 
 async def subnets(call: Call) -> Sequence[Subnet]:

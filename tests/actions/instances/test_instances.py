@@ -218,7 +218,7 @@ def test_a_filter_finds_the_instance_with_a_matching_field(name: str, value: str
     assert listed(cloud, Filters=[{"Name": name, "Values": ["something-else"]}]) == []
 
 
-@pytest.mark.parametrize("name", ["vpc-id", "iam-instance-profile.arn", "spot-instance-request-id", "ip-address"])
+@pytest.mark.parametrize("name", ["host-id", "iam-instance-profile.arn", "spot-instance-request-id", "ip-address"])
 def test_a_filter_on_a_field_that_instances_never_have_finds_nothing(name: str) -> None:
     assert listed(Cloud(vms=3), Filters=[{"Name": name, "Values": ["*"]}]) == []
 

@@ -12,6 +12,7 @@ from econed.actions.instances.remembered import MAX_FILTERS
 from econed.actions.instances.view import reservation_view
 from econed.pipeline import Invocation
 from econed.wire.encoder import Encoder
+from tests.actions.networks.networks import reservation
 from tests.support.addresses import AddressCloud
 from tests.support.cloud import VERSION, Cloud, dispatcher
 
@@ -104,6 +105,22 @@ def test_a_stopped_machine_with_a_recorded_time_is_not_viewed_again(viewed: list
     cloud.clock.pump([1] * 20)
     assert viewed_by(cloud, viewed) == [machine]
     assert viewed_by(cloud, viewed) == []
+
+
+def test_the_vpc_of_a_network_is_in_the_next_list(viewed: list[int]) -> None:
+    """Its network is a reservation; whether the network that it is from is a VPC may change."""
+    cloud = Cloud()
+    subnet = reservation(cloud, "alice", 0, "subnet", "10.0.1.0")
+    (other,) = create(cloud)
+    machine = cloud.as_user(
+        "alice", "one.template.instantiate", TEMPLATE, "", False, f'NIC=[NETWORK_ID="{subnet}"]', False
+    )
+    cloud.clock.pump([1] * 20)
+    assert viewed_by(cloud, viewed) == [other, machine]
+    cloud.oneadmin("one.vn.update", 0, 'EC2_VPC="YES"', 1)
+    assert viewed_by(cloud, viewed) == [machine]
+    vpcs = [launch["Instances"][0]["VpcId"] for launch in listed(cloud)]
+    assert vpcs == ["vpc-9999999999", "vpc-00000000"]
 
 
 def test_another_name_of_a_cluster_is_in_the_next_list() -> None:
