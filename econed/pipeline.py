@@ -44,11 +44,13 @@ class Invocation:
             raise unsupported_body()
         parameters = decode(route.operation, pairs, required=route.required)
         dry_run = parameters.pop("DryRun", False)
-        call = replace(call, parameters=route.accepted(parameters))
+        accepted = route.accepted(parameters)
         if dry_run:
-            call = call.as_dry_run()
+            call = call.as_dry_run(parameters=accepted)
         elif route.action.only_reads and not call.dry_run:
-            call = call.as_read_only()
+            call = call.as_read_only(parameters=accepted)
+        else:
+            call = replace(call, parameters=accepted)
         return cls(route, version, call)
 
     async def run(self) -> Result | Parts[Any]:

@@ -85,23 +85,27 @@ class Call:
         """The caller's EC2 account number."""
         return account_id(self.caller.id)
 
-    def as_dry_run(self) -> Call:
-        """Return this call with sessions in which the first change raises EC2's DryRunOperation.
+    def as_dry_run(self, **changes: Any) -> Call:
+        """Return this call with other `changes`, and sessions in which the first change raises EC2's DryRunOperation.
 
         An action makes all its checks before its first change, so an action that gets there would have succeeded, as
         far as is known without oned.
         """
-        return replace(self._with_changes_refused(lambda method: dry_run_succeeded()), dry_run=True)
+        return self._with_changes_refused(lambda method: dry_run_succeeded(), dry_run=True, **changes)
 
-    def as_read_only(self) -> Call:
-        """Return this call with sessions in which a change raises `AssertionError`, for actions that only read."""
+    def as_read_only(self, **changes: Any) -> Call:
+        """Return this call with other `changes`, and sessions in which a change raises `AssertionError`.
+
+        It is for actions that only read.
+        """
         return self._with_changes_refused(
-            lambda method: AssertionError(f"{method} called by an action that only reads")
+            lambda method: AssertionError(f"{method} called by an action that only reads"), **changes
         )
 
-    def _with_changes_refused(self, error_for: Callable[[str], Exception]) -> Call:
+    def _with_changes_refused(self, error_for: Callable[[str], Exception], **changes: Any) -> Call:
         return replace(
             self,
+            **changes,
             session=replace(self.session, oned=_ReadOnly(self.session.oned, error_for)),
             serveradmin=replace(self.serveradmin, oned=_ReadOnly(self.serveradmin.oned, error_for)),
         )
@@ -147,8 +151,8 @@ def sessions_of(
     `oned` limits the calls of the request. `on_read` is called with the path of each element that is read from its
     documents.
     """
-    serveradmin = Session(oned, None, on_read, memory.long_documents)
-    return replace(serveradmin, user=user.login), serveradmin
+    session, serveradmin = (Session(oned, login, on_read, memory.long_documents) for login in (user.login, None))
+    return session, serveradmin
 
 
 def user_id_of(account: str) -> int | None:

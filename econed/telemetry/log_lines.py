@@ -78,6 +78,9 @@ _SECRET = re.compile(
 )
 """Patterns and names of secrets. A plain word after a colon is not a secret: `InvalidToken: The …`."""
 
+_SHORTEST_SECRET = 32
+"""Characters of the shortest text that `_SECRET` finds by its form alone; beside names of secrets there are signs."""
+
 
 def text_formatter(worker: int | None = None, *, has_time: bool = True) -> Formatter:
     """Return a formatter for lines like Twisted's: `time [logger#level] message`.
@@ -208,6 +211,8 @@ def redacted(text: str) -> str:
     if len(text) > _MAX_SEARCHED:
         beginning = text[:_MAX_SEARCHED].rstrip()
         return redacted(beginning[: max(map(beginning.rfind, " \t\n"), default=-1) + 1]) + _ELLIPSIS
+    if len(text) < _SHORTEST_SECRET and text.isalnum():
+        return text
     return _SECRET.sub("[redacted]", text)
 
 

@@ -49,12 +49,12 @@ class SignedRequest:
         """The parameters of the form; raises `EC2Error` MalformedQueryString."""
         return parse_pairs(self.body) if self.fields is None else self.fields
 
-    @cached_property
+    @property
     def pairs(self) -> Pairs:
         """All parameters, those of the query string first; raises `EC2Error` MalformedQueryString."""
         return (*self.query_pairs, *self.form_pairs)
 
-    @cached_property
+    @property
     def service(self) -> AmazonService:
         """The service that the parameters ask for; raises `EC2Error` MalformedQueryString."""
         return service_of(self.pairs)

@@ -314,6 +314,11 @@ def test_an_error_code_is_never_redacted() -> None:
     assert SECRET_KEY not in log_lines.safe_message(EC2Error("InvalidClientTokenId", SECRET_KEY))
 
 
+def test_the_shortest_text_that_looks_like_a_secret_has_32_characters() -> None:
+    assert log_lines.redacted("0123456789abcdef" * 2) == "[redacted]"
+    assert log_lines.redacted(("0123456789abcdef" * 2)[1:]) == ("0123456789abcdef" * 2)[1:]
+
+
 def test_paths_ids_and_addresses_are_not_redacted() -> None:
     message = (
         "[VirtualMachineAction] wrong state of /var/lib/one/datastores/100/7/checkpoint/templates/disks "
