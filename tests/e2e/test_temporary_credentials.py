@@ -1,11 +1,10 @@
-"""Temporary credentials with boto3: what they may do, and what ends them."""
+"""Temporary credentials with boto3: what they may do, and the login tokens behind them."""
 
 from __future__ import annotations
 
 import hashlib
 import secrets
 from collections.abc import Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -20,7 +19,6 @@ from tests.support.econed_process import Econed, Person
 from tests.support.furnished_cloud import FurnishedCloud
 from tests.support.processes import until
 
-AT_ONCE = 50
 ENDED = 10
 """Seconds within which ended credentials must be refused."""
 
@@ -139,19 +137,6 @@ def test_the_account_of_temporary_credentials_is_in_their_id(carla: Carla, sts: 
     assert sts.get_access_key_info(AccessKeyId=key_id)["Account"] == f"{carla.person.id:012d}"
 
 
-def test_fifty_requests_at_once_to_two_processes_get_credentials_that_work(
-    carla: Carla, econed: Econed, second_econed: Econed
-) -> None:
-    """They share a login token; at the end of five minutes there may be two."""
-    clients = [boto(carla.person, each.url, service="sts") for each in (econed, second_econed)]
-    with ThreadPoolExecutor(AT_ONCE) as pool:
-        made = list(pool.map(lambda number: clients[number % 2].get_session_token()["Credentials"], range(AT_ONCE)))
-    assert len({credentials["AccessKeyId"] for credentials in made}) == AT_ONCE
-    assert 1 <= len(carla.login_tokens()) <= 2
-    for number, credentials in enumerate(made):
-        assert is_accepted(client_with(credentials, (second_econed, econed)[number % 2]))
-
-
 def test_removing_the_login_token_in_opennebula_ends_credentials_within_seconds(
     carla: Carla, sts: Any, econed: Econed
 ) -> None:
@@ -173,22 +158,3 @@ def test_an_eleventh_login_token_is_refused_and_none_of_the_user_is_touched(carl
         sts.get_session_token()
     assert refusal(refused.value) == ("LimitExceeded", 409)
     assert carla.login_tokens() == before
-
-
-def test_credentials_of_a_disabled_user_are_refused_within_seconds(cloud: FurnishedCloud, econed: Econed) -> None:
-    if not cloud.is_modern:
-        pytest.skip("oned 5.12 cannot disable a user")
-    dora = cloud.person("dora")
-    client = client_with(boto(dora, econed.url, service="sts").get_session_token()["Credentials"], econed)
-    assert is_accepted(client)
-    cloud.admin("one.user.enable", dora.id, False)
-    until(lambda: not is_accepted(client), "the credentials to be refused", ENDED)
-
-
-def test_a_new_password_ends_credentials_within_seconds(cloud: FurnishedCloud, econed: Econed) -> None:
-    """Those that were requested with the old one."""
-    dora = cloud.person("dora")
-    client = client_with(boto(dora, econed.url, service="sts").get_session_token()["Credentials"], econed)
-    assert is_accepted(client)
-    cloud.admin("one.user.passwd", dora.id, "another-password")
-    until(lambda: not is_accepted(client), "the credentials to be refused", ENDED)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 import pytest_twisted
 from lxml import etree
 
@@ -55,12 +56,22 @@ async def test_without_their_own_session_token_credentials_do_not_count(server: 
         assert await outcome(server, mixed, Action="AssumeRole", Version=STS) == (403, "InvalidClientTokenId")
 
 
+@pytest.mark.parametrize("kind", ["password", "login token", "access key", "temporary credentials"])
 @pytest_twisted.ensureDeferred
-async def test_a_replayed_request_is_refused_after_its_time(server: Server) -> None:
+async def test_a_replayed_request_is_refused_after_its_time(server: Server, kind: str) -> None:
     """Though the credentials still count."""
-    keys = await requested(server)
-    assert keys.token is not None
-    request = get(server, signed(server, keys.access_key, keys.secret, SecurityToken=keys.token))
+    match kind:
+        case "password":
+            keys = Keys("alice", "alicepw")
+        case "login token":
+            keys = Keys("alice", str(server.cloud.as_user("alice", "one.user.login", "alice", "", HOUR, -1)))
+        case "access key":
+            key = server.cloud.run("alice", "CreateAccessKey")["AccessKey"]
+            keys = Keys(key["AccessKeyId"], key["SecretAccessKey"])
+        case _:
+            keys = await requested(server)
+    token = {} if keys.token is None else {"SecurityToken": keys.token}
+    request = get(server, signed(server, keys.access_key, keys.secret, **token))
     assert (await send_request(server, request)).status == 200
     server.cloud.clock.advance(16 * 60)
     replayed = await send_request(server, request)
