@@ -31,6 +31,9 @@ MAX_ON_MACHINE = 512 * _KIB
 MAX_ON_IMAGE = 512 * _KIB
 """Tags of an AMI and of its snapshot, and its description."""
 
+MAX_ON_NETWORK = 256 * _KIB
+"""Tags of a subnet or a VPC, on its network, which every request about networks reads."""
+
 MAX_ON_ADDRESS_NETWORK = 256 * _KIB
 """Elastic IPs of one user with their tags, on the network that all users share."""
 

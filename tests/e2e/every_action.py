@@ -47,6 +47,7 @@ def _tags(things: Things, **tags: Any) -> Sequence[Example]:
         Example({"Resources": [things.volume], **tags}, NO_VOLUME),
         Example({"Resources": [things.attached], **tags}, NO_VOLUME),
         Example({"Resources": [things.snapshot], **tags}, NO_SNAPSHOT),
+        Example({"Resources": [things.subnet], **tags}, NO_SUBNET),
         Example({"Resources": [things.free_address["AllocationId"]], **tags}, NO_ALLOCATION),
     )
 
@@ -273,7 +274,11 @@ EXAMPLES: Mapping[str, _Make] = {
     "DescribeTags": lambda t: (
         Example({}),
         Example(
-            {"Filters": [{"Name": "resource-id", "Values": [t.instance, t.image, t.volume, t.snapshot, t.key_id]}]}
+            {
+                "Filters": [
+                    {"Name": "resource-id", "Values": [t.instance, t.image, t.volume, t.snapshot, t.subnet, t.key_id]}
+                ]
+            }
         ),
     ),
 }
@@ -310,11 +315,11 @@ ON_SHARED: Mapping[str, _Make] = {
     ),
     "CreateTags": lambda t: tuple(
         Example({"Resources": [resource], "Tags": [{"Key": "stolen", "Value": "yes"}]})
-        for resource in (t.instance, t.image, t.volume, t.attached, t.snapshot)
+        for resource in (t.instance, t.image, t.volume, t.attached, t.snapshot, t.subnet)
     ),
     "DeleteTags": lambda t: tuple(
         Example({"Resources": [resource], "Tags": [{"Key": "secret"}]})
-        for resource in (t.instance, t.image, t.volume, t.attached, t.snapshot)
+        for resource in (t.instance, t.image, t.volume, t.attached, t.snapshot, t.subnet)
     ),
 }
 """By action: changes of objects that the caller may use but not change."""

@@ -117,7 +117,15 @@ def furnish(cloud: FurnishedCloud, ec2: Any, owner: Person, sts: Any) -> Things:
     free_ip, associated_ip = (ec2.allocate_address()["PublicIp"] for _ in range(2))
     ec2.associate_address(PublicIp=associated_ip, InstanceId=running)
     addresses = {address["PublicIp"]: address for address in ec2.describe_addresses()["Addresses"]}
-    tagged = [f"ami-{image:08d}", key["KeyPairId"], free, used, snapshot, addresses[free_ip]["AllocationId"]]
+    tagged = [
+        f"ami-{image:08d}",
+        f"subnet-{subnet:08d}",
+        key["KeyPairId"],
+        free,
+        used,
+        snapshot,
+        addresses[free_ip]["AllocationId"],
+    ]
     ec2.create_tags(Resources=tagged, Tags=[{"Key": "secret", "Value": name}])
     interface = _second_interface(ec2, cloud, owner, stopped)
     return Things(

@@ -82,7 +82,7 @@ BASE_MODULES_FOR_WIRE = ("errors", "reusable", "services")
 # The folders of `econed/actions`, from top to bottom: each may import the folders listed for it, and the modules
 # next to the folders, which import no folder.
 ACTIONS_MAY_IMPORT: dict[str, tuple[str, ...]] = {
-    "tags": ("addresses", "volumes", "images", "keys", "disk_images", "machines"),
+    "tags": ("networks", "addresses", "volumes", "images", "keys", "disk_images", "machines"),
     "interfaces": ("instances", "networks", "addresses", "machines"),
     "instances": ("addresses", "networks", "volumes", "images", "keys", "regions", "disk_images", "machines"),
     "networks": ("regions",),

@@ -14,6 +14,7 @@ from ipaddress import IPv4Network, IPv6Network
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final
 
+from econed.errors import EC2Error
 from econed.ids import DEFAULT_VPC_NUMBER, SUBNET, VPC
 from econed.opennebula.states import NetworkState
 
@@ -134,6 +135,15 @@ class Networks:
         """Return the subnets of a VPC, lowest id first."""
         return self._by_vpc.get(vpc.number, ())
 
+    def named(self, texts: Sequence[str]) -> tuple[Subnet, ...]:
+        """Return the subnets with these EC2 ids; raises the errors of `find_subnets`."""
+        ids = {text: SUBNET.opennebula_id(text) for text in texts}
+        by_id = {subnet.network.id: subnet for subnet in self.subnets}
+        missing = [text for text, network_id in ids.items() if network_id not in by_id]
+        if missing:
+            raise SUBNET.not_found(*missing)
+        return tuple(by_id[network_id] for network_id in dict.fromkeys(ids.values()) if network_id is not None)
+
     def networks_of(self, vpc: Vpc) -> Sequence[VirtualNetwork]:
         """Return the networks whose routers and name servers a VPC has: its only one, or those of the default VPC."""
         return [vpc.network] if vpc.network is not None else [subnet.network for subnet in self.subnets_of(vpc)]
@@ -205,14 +215,30 @@ async def find_subnets(call: Call, texts: Sequence[str]) -> tuple[Subnet, ...]:
     Raises `EC2Error` InvalidSubnetID.Malformed before anything is read, or InvalidSubnetID.NotFound, which names all
     that do not exist or that the caller may not USE.
     """
-    ids = {text: SUBNET.opennebula_id(text) for text in texts}
-    if not ids:
+    for text in texts:
+        SUBNET.opennebula_id(text)
+    return (await read_networks(call)).named(texts) if texts else ()
+
+
+async def find_networks(call: Call, subnet_ids: Sequence[str], vpc_ids: Sequence[str]) -> tuple[VirtualNetwork, ...]:
+    """Return the networks of subnets and VPCs with these EC2 ids, in one call to oned, each once.
+
+    Raises `EC2Error` as `find_subnets` and `find_vpc` do, and UnsupportedOperation for the default VPC.
+    """
+    if not subnet_ids and not vpc_ids:
         return ()
-    by_id = {subnet.network.id: subnet for subnet in await subnets(call)}
-    missing = [text for text, network_id in ids.items() if network_id not in by_id]
+    numbers = {text: VPC.opennebula_id(text) for text in vpc_ids}
+    if DEFAULT_VPC_NUMBER in numbers.values():
+        raise EC2Error(
+            "UnsupportedOperation", f"The VPC '{DEFAULT_VPC.id}' has no object in OpenNebula that could be changed."
+        )
+    networks = await read_networks(call)
+    missing = [text for text, number in numbers.items() if number not in networks.vpcs]
     if missing:
-        raise SUBNET.not_found(*missing)
-    return tuple(by_id[network_id] for network_id in dict.fromkeys(ids.values()) if network_id is not None)
+        raise VPC.not_found(*missing)
+    vpcs = (vpc.network for number, vpc in networks.vpcs.items() if number in numbers.values())
+    found = (subnet.network for subnet in networks.named(subnet_ids))
+    return tuple({network.id: network for network in (*found, *vpcs) if network is not None}.values())
 
 
 def _state_of(network: VirtualNetwork) -> str:

@@ -1,7 +1,7 @@
 """The list of all tags (EC2 API Reference, DescribeTags).
 
 Ordered by resource: AMIs, snapshots, volumes that are images, elastic IPs, instances with their disks that are volumes,
-key pairs.
+key pairs, subnets, VPCs.
 """
 
 from __future__ import annotations
@@ -23,11 +23,12 @@ from econed.actions.keys.store import ID_PREFIX, own_key_pairs
 from econed.actions.listing import Page, in_parts, set_of
 from econed.actions.machines.listed import listed_machine_sets
 from econed.actions.machines.lookup import machine_sets
+from econed.actions.networks.lookup import read_networks
 from econed.actions.paging import Listing, Paging, Position
 from econed.actions.tagging import tags_of
 from econed.actions.volumes.lookup import disk_volumes
 from econed.actions.volumes.snapshot_view import is_listed_snapshot
-from econed.ids import ALLOCATION, IMAGE, INSTANCE, SNAPSHOT, VOLUME, Kind, allocation_id, machine_and_part
+from econed.ids import ALLOCATION, IMAGE, INSTANCE, SNAPSHOT, SUBNET, VOLUME, VPC, Kind, allocation_id, machine_and_part
 from econed.opennebula.documents import Image, VirtualMachine
 
 if TYPE_CHECKING:
@@ -120,6 +121,10 @@ async def _sets(call: Call, filters: Sequence[Filter], after: Position | None) -
         resource_ids is None or any(text.startswith(ID_PREFIX) for text in resource_ids)
     ):
         yield partial(_key_pair_tags, call)
+    if is_listed(VPC.prefix, "subnet", "vpc") and (
+        resource_ids is None or any(SUBNET.is_id(text) or VPC.is_id(text) for text in resource_ids)
+    ):
+        yield partial(_network_tags, call)
 
 
 def _machine_sets(call: Call, resource_ids: Iterable[str] | None, first: int, *, ended: bool) -> Sets[VirtualMachine]:
@@ -189,6 +194,20 @@ def _machine_tags(machine: VirtualMachine) -> Iterator[TagDescriptionTypeDef]:
 async def _key_pair_tags(call: Call) -> list[TagDescriptionTypeDef]:
     _, pairs = await own_key_pairs(call)
     return [tag for pair in pairs.values() for tag in _descriptions(pair.id, "key-pair", pair.tags)]
+
+
+async def _network_tags(call: Call) -> list[TagDescriptionTypeDef]:
+    """Return the tags of subnets and VPCs."""
+    networks = await read_networks(call)
+    tags: list[TagDescriptionTypeDef] = []
+    for subnet in networks.subnets:
+        tags += _descriptions(subnet.id, "subnet", found := tags_of(subnet.network.template))
+        await call.budget.spend(TAG_COST * len(found))
+    for vpc in networks.vpcs.values():
+        if vpc.network is not None:
+            tags += _descriptions(vpc.id, "vpc", found := tags_of(vpc.network.template))
+            await call.budget.spend(TAG_COST * len(found))
+    return tags
 
 
 async def _address_tags(call: Call) -> list[TagDescriptionTypeDef]:

@@ -160,7 +160,9 @@ def test_fifty_tags_are_the_limit_for_present_and_added_tags_together(cloud: Clo
         ("vol-x", "InvalidID"),
         ("snap-00000001", "InvalidSnapshot.NotFound"),
         ("sg-00000001", "InvalidGroup.NotFound"),
-        ("subnet-00000001", "InvalidSubnetID.NotFound"),
+        ("subnet-00000099", "InvalidSubnetID.NotFound"),
+        ("vpc-00000001", "InvalidVpcID.NotFound"),
+        ("vpc-9999999999", "UnsupportedOperation"),
         ("eni-00000001", "InvalidNetworkInterfaceID.NotFound"),
         ("nonsense", "InvalidID"),
         ("x-00000001", "InvalidID"),
@@ -369,7 +371,9 @@ def test_an_unknown_filter_of_tags_is_refused(cloud: Cloud, name: str) -> None:
             [{"Name": "resource-type", "Values": ["volume"]}],
             {"one.imagepool.info", "one.vmpool.info", "one.vmpool.infoextended"},
         ),
-        ([{"Name": "resource-type", "Values": ["subnet"]}], set()),
+        ([{"Name": "resource-type", "Values": ["subnet"]}], {"one.vnpool.info"}),
+        ([{"Name": "resource-id", "Values": ["vpc-00000001"]}], {"one.vnpool.info"}),
+        ([{"Name": "resource-type", "Values": ["network-acl"]}], set()),
     ],
 )
 def test_only_resources_that_match_the_filters_are_read_from_oned(
