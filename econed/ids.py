@@ -155,6 +155,7 @@ ASSOCIATION = Kind(
     forms=(_ASSOCIATION_DIGITS,),
 )
 
+PLACEMENT_GROUP = Kind("pg", "InvalidPlacementGroup.Unknown", "InvalidPlacementGroupId.Malformed", "placement group")
 RESERVATION = Kind("r", "InvalidReservationID.NotFound", "InvalidReservationID.Malformed", "reservation ID")
 KEY_PAIR = Kind("key", "InvalidKeyPair.NotFound", "InvalidKeyPair.NotFound", "key pair", forms=())
 """Ids of key pairs have seventeen hexadecimal digits, derived from user and name."""
@@ -164,7 +165,7 @@ _KINDS = MappingProxyType(
         kind.prefix: kind
         for kind in (
             *(INSTANCE, IMAGE, VOLUME, SNAPSHOT, SECURITY_GROUP, NETWORK_INTERFACE),
-            *(ALLOCATION, ASSOCIATION, RESERVATION, KEY_PAIR),
+            *(ALLOCATION, ASSOCIATION, RESERVATION, KEY_PAIR, PLACEMENT_GROUP),
             *(VPC, SUBNET, ROUTE_TABLE, ROUTE_TABLE_ASSOCIATION, NETWORK_ACL, NETWORK_ACL_ASSOCIATION),
             *(DHCP_OPTIONS, INTERNET_GATEWAY),
         )

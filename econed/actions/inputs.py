@@ -33,9 +33,11 @@ class TagSpecification(TypedDict, total=False):
 
 
 class Placement(TypedDict, total=False):
-    """Where to run an instance (EC2 Placement): the availability zone, which is an OpenNebula cluster."""
+    """Where to run an instance (EC2 Placement): the availability zone, an OpenNebula cluster, and a placement group."""
 
     AvailabilityZone: str
+    GroupName: str
+    GroupId: str
 
 
 class AttributeValue(TypedDict, total=False):

@@ -15,6 +15,7 @@ from econed.opennebula.networks import HELD, AddressRange, Lease, VirtualNetwork
 from econed.opennebula.states import DatastoreType, ImageState, ImageType
 from econed.opennebula.values import epoch_seconds, whole_number
 from econed.opennebula.views import Lock, OnRead, OwnedView, Permissions, Right, View
+from econed.opennebula.vm_groups import VmGroup
 from econed.user import LoginToken
 
 __all__ = [
@@ -40,6 +41,7 @@ __all__ = [
     "View",
     "VirtualMachine",
     "VirtualNetwork",
+    "VmGroup",
     "Zone",
 ]
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from econed.opennebula.attributes import Attributes, Vector
 from econed.opennebula.states import LcmState, VmState, state_name
 from econed.opennebula.template import decode_member, member_names
-from econed.opennebula.values import ipv4, ipv6, mac, whole_number
+from econed.opennebula.values import ids_in, ipv4, ipv6, mac
 from econed.opennebula.views import OnRead, OwnedView, View
 
 if TYPE_CHECKING:
@@ -78,7 +78,7 @@ class Disk(View):
     @property
     def cluster_ids(self) -> tuple[int, ...]:
         """The ids of the clusters whose hosts can access it."""
-        return _ids(self._text("CLUSTER_ID"))
+        return ids_in(self._text("CLUSTER_ID"))
 
     def text(self, name: str) -> str:
         """Return an attribute that was sent with the disk and is not oned's own; empty if there is none."""
@@ -130,7 +130,7 @@ class Nic(View):
     @property
     def security_group_ids(self) -> tuple[int, ...]:
         """The ids of the security groups whose rules apply to it."""
-        return _ids(self._text("SECURITY_GROUPS"))
+        return ids_in(self._text("SECURITY_GROUPS"))
 
     @property
     def is_attaching(self) -> bool:
@@ -256,6 +256,11 @@ class VirtualMachine(OwnedView):
         return self._text("TEMPLATE/OS/FIRMWARE").upper() not in ("", "BIOS")
 
     @property
+    def vm_group_name(self) -> str:
+        """The name of its VM group, as it was sent with the machine; empty if it is in none, or named it by id."""
+        return self._text("TEMPLATE/VMGROUP/VMGROUP_NAME")
+
+    @property
     def template_id(self) -> int | None:
         """The id of the template it was created from; None if there was none."""
         return self._user_number("TEMPLATE/TEMPLATE_ID")
@@ -355,9 +360,3 @@ class SecurityGroupRule(View):
     def group_name(self) -> str:
         """The name of that group when the rule was applied."""
         return self._text("SECURITY_GROUP_NAME")
-
-
-def _ids(text: str) -> tuple[int, ...]:
-    """Return the ids in a comma-separated list; anything else in it is ignored."""
-    ids = (whole_number(part.strip()) for part in text.split(","))
-    return tuple(item_id for item_id in ids if item_id is not None)

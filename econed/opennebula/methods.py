@@ -29,6 +29,7 @@ _MAX_RESPONSE: Mapping[str, int] = MappingProxyType(
         "one.templatepool.info": MAX_LIST,
         "one.user.info": MAX_USER,
         "one.userpool.info": MAX_USER_POOL,
+        "one.vmgrouppool.info": MAX_LIST,
         "one.vmpool.infoextended": MAX_LIST,
         "one.vmpool.infoset": MAX_LIST,
         "one.vnpool.info": MAX_LIST,

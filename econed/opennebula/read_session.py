@@ -19,6 +19,7 @@ from econed.opennebula.documents import (
     View,
     VirtualMachine,
     VirtualNetwork,
+    VmGroup,
     VMTemplate,
     Zone,
 )
@@ -364,6 +365,10 @@ class ReadSession:
             return await self._pool(VirtualNetwork, "VNET", method, int(OwnerFilter.VISIBLE), first, last)
 
         return await self.long_documents.by_range(method, -1, -1, read)
+
+    async def vm_groups(self) -> tuple[VmGroup, ...]:
+        """Return the VM groups that the user may USE (one.vmgrouppool.info)."""
+        return await self._pool(VmGroup, "VM_GROUP", "one.vmgrouppool.info", int(OwnerFilter.VISIBLE), -1, -1)
 
     async def datastores(self) -> tuple[Datastore, ...]:
         """Return the datastores that the user may see (one.datastorepool.info)."""

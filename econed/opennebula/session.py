@@ -126,6 +126,14 @@ class Session(ReadSession):
         egid = _ALL_GROUPS if group is None else group
         await self.oned.call(self.user, "one.user.login", name, token, seconds, egid)
 
+    async def vm_group_allocate(self, text: str) -> int:
+        """Create a VM group from template text and return its id (one.vmgroup.allocate)."""
+        return _id("one.vmgroup.allocate", await self.oned.call(self.user, "one.vmgroup.allocate", text))
+
+    async def vm_group_delete(self, group_id: int) -> None:
+        """Delete a VM group, even if machines are in it (one.vmgroup.delete)."""
+        await self.oned.call(self.user, "one.vmgroup.delete", group_id)
+
     async def network_update(self, network_id: int, text: str) -> None:
         """Set attributes of a network atomically (one.vn.update, append)."""
         await self.oned.call(self.user, "one.vn.update", network_id, text, _APPEND)

@@ -57,3 +57,9 @@ def ipv6(text: str) -> IPv6Address | None:
 def mac(text: str) -> str:
     """Return a text as a MAC address in lower case; empty if it is not one."""
     return text.lower() if _MAC.fullmatch(text) is not None else ""
+
+
+def ids_in(text: str) -> tuple[int, ...]:
+    """Return the ids in a comma-separated list; anything else in it is ignored."""
+    ids = (whole_number(part.strip()) for part in text.split(","))
+    return tuple(item_id for item_id in ids if item_id is not None)

@@ -98,6 +98,12 @@ _OF_NETWORKS: Mapping[str, Request] = {
     **dict.fromkeys((row.action for row in EMPTY_LISTS), lambda t, n: {}),
 }
 
+_OF_PLACEMENT_GROUPS: Mapping[str, Request] = {
+    "CreatePlacementGroup": lambda t, n: {"GroupName": f"new {n}"},
+    "DeletePlacementGroup": lambda t, n: {"GroupName": t.placement_groups[n]},
+    "DescribePlacementGroups": lambda t, n: {},
+}
+
 _OF_REGIONS: Mapping[str, Request] = {
     "DescribeAvailabilityZones": lambda t, n: {},
     "DescribeRegions": lambda t, n: {},
@@ -147,6 +153,7 @@ REQUESTS: Mapping[str, Request] = {
     **_OF_INTERFACES,
     **_OF_KEYS,
     **_OF_NETWORKS,
+    **_OF_PLACEMENT_GROUPS,
     **_OF_REGIONS,
     **_OF_STS,
     **_OF_TAGS,

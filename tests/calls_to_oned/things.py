@@ -62,6 +62,9 @@ class TwoOfEach(AddressCloud):
         self.access_keys = [key["AccessKeyId"] for key in created]
         self.run("alice", "CreateTags", Resources=[*self.running, *self.volumes], Tags=[{"Key": "env", "Value": "a"}])
         self.interfaces, self.attachments = zip(*map(self._second_interface, self.running[2:]), strict=True)
+        self.placement_groups = ["apart", "together"]
+        for name, strategy in zip(self.placement_groups, ("spread", "cluster"), strict=True):
+            self.run("alice", "CreatePlacementGroup", GroupName=name, Strategy=strategy)
         self.role = f"arn:aws:iam::{self.user('alice').id:012d}:role/{GROUP_NAME}"
         self.access_key = new_temporary_id(self.sealer, self.user("alice").id)
         self.wait(60)

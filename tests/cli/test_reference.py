@@ -53,7 +53,7 @@ def test_the_actions_of_each_service_are_under_its_name() -> None:
 def test_members_of_structures_and_values_accepted_as_is_are_listed() -> None:
     """They are written as clients write them."""
     run_instances = reference().partition("\n### RunInstances\n")[2].partition("\n### ")[0]
-    assert "`Placement` (`AvailabilityZone`)" in run_instances
+    assert "`Placement` (`AvailabilityZone`, `GroupName`, `GroupId`)" in run_instances
     assert "`TagSpecifications` (`ResourceType`, `Tags` (`Key`, `Value`))" in run_instances
     assert "`DisableApiStop` = `false`" in run_instances
     assert "`SecurityGroups` = `default`" in run_instances

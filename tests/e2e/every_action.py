@@ -22,6 +22,7 @@ NO_ALLOCATION = frozenset({"InvalidAllocationID.NotFound"})
 NO_INTERFACE = frozenset({"InvalidNetworkInterfaceID.NotFound"})
 NO_ATTACHMENT = frozenset({"InvalidAttachmentID.NotFound"})
 NO_SUBNET = frozenset({"InvalidSubnetID.NotFound"})
+NO_PLACEMENT = frozenset({"InvalidPlacementGroup.Unknown"})
 NO_ENTITY = frozenset({"NoSuchEntity"})
 DENIED = frozenset({"AccessDenied"})
 NO_ASSOCIATION = frozenset({"InvalidAssociationID.NotFound"})
@@ -174,6 +175,13 @@ _OF_INTERFACES: Mapping[str, _Make] = {
 }
 
 
+_OF_PLACEMENT_GROUPS: Mapping[str, _Make] = {
+    "CreatePlacementGroup": lambda t: (Example({"GroupName": f"{t.placement_group} of {uuid.uuid4()}"}),),
+    "DescribePlacementGroups": lambda t: (Example({}), Example({"GroupNames": [t.placement_group]}, NO_PLACEMENT)),
+    "DeletePlacementGroup": lambda t: (Example({"GroupName": t.placement_group}, NO_PLACEMENT),),
+}
+
+
 _INACTIVE = {"Status": "Inactive"}
 
 _OF_IAM: Mapping[str, _Make] = {
@@ -221,6 +229,7 @@ EXAMPLES: Mapping[str, _Make] = {
     **_OF_ADDRESSES,
     **_OF_NETWORKS,
     **_OF_INTERFACES,
+    **_OF_PLACEMENT_GROUPS,
     "DescribeRegions": lambda _: (Example({}),),
     "DescribeAvailabilityZones": lambda t: (Example({}), Example({"ZoneNames": [t.zone]})),
     "DescribeImages": lambda t: (
@@ -239,6 +248,7 @@ EXAMPLES: Mapping[str, _Make] = {
         Example(_launch(t, ImageId=t.image), NO_IMAGE),
         Example(_launch(t, KeyName=t.key_name), NO_KEY),
         Example(_launch(t, InstanceType=t.instance_type), NO_TYPE),
+        Example(_launch(t, Placement={"GroupName": t.placement_group}), NO_PLACEMENT),
         Example(_launch(t, ClientToken=t.token)),
     ),
     "DescribeInstances": lambda t: (

@@ -36,6 +36,7 @@ class Things:
     volume: str
     attached: str
     interface: str
+    placement_group: str
     snapshot: str
     subnet: str
     role: str
@@ -60,6 +61,7 @@ class Things:
                 self.volume,
                 self.attached,
                 self.interface,
+                self.placement_group,
                 self.snapshot,
                 self.subnet,
                 self.associated_address["AssociationId"],
@@ -128,6 +130,8 @@ def furnish(cloud: FurnishedCloud, ec2: Any, owner: Person, sts: Any) -> Things:
     ]
     ec2.create_tags(Resources=tagged, Tags=[{"Key": "secret", "Value": name}])
     interface = _second_interface(ec2, cloud, owner, stopped)
+    placement_group = f"{owner.name}-placement"
+    ec2.create_placement_group(GroupName=placement_group, Strategy="spread")
     return Things(
         owner=owner,
         region=ec2.describe_regions()["Regions"][0]["RegionName"],
@@ -146,6 +150,7 @@ def furnish(cloud: FurnishedCloud, ec2: Any, owner: Person, sts: Any) -> Things:
         volume=free,
         attached=used,
         interface=interface,
+        placement_group=placement_group,
         snapshot=snapshot,
         subnet=f"subnet-{subnet:08d}",
         role=f"arn:aws:iam::{owner.id:012d}:role/{cloud.prefix}",

@@ -79,20 +79,20 @@ BASE_MODULES = (
 BASE_MODULES_FOR_WIRE = ("errors", "reusable", "services")
 """The base modules that wire may import."""
 
-# The folders of `econed/actions`, from top to bottom: each may import the folders listed for it, and the modules
-# next to the folders, which import no folder.
+# The folders of `econed/actions`, from top to bottom, with those that each may import.
 ACTIONS_MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "tags": ("networks", "addresses", "volumes", "images", "keys", "disk_images", "machines"),
     "interfaces": ("instances", "networks", "addresses", "machines"),
-    "instances": ("addresses", "networks", "volumes", "images", "keys", "regions", "disk_images", "machines"),
+    "instances": (
+        *("addresses", "networks", "placement_groups", "volumes", "images", "keys", "regions"),
+        *("disk_images", "machines"),
+    ),
     "networks": ("regions",),
+    "placement_groups": ("regions",),
     "addresses": ("regions", "machines"),
     "volumes": ("images", "regions", "disk_images", "machines"),
     "images": ("regions", "disk_images", "machines"),
-    "iam": (),
-    "keys": (),
-    "regions": (),
-    "sts": (),
+    **dict.fromkeys(("iam", "keys", "regions", "sts"), ()),
     "disk_images": ("machines",),
     "machines": (),
 }

@@ -39,6 +39,7 @@ from econed.opennebula.template import (
 if TYPE_CHECKING:
     from econed.actions.client_tokens import ClientToken
     from econed.actions.instances.types import InstanceType
+    from econed.actions.placement_groups.lookup import PlacementGroup
     from econed.opennebula.documents import Image
 
 MAX_COUNT = 1000
@@ -74,6 +75,8 @@ class LaunchPlan:
     interfaces: tuple[LaunchInterface, ...] = ()
     """Without any, the machines have the NICs of the instance type."""
 
+    placement_group: PlacementGroup | None = None
+
 
 def machine_text(plan: LaunchPlan, index: int, reservation: str | None, disks: Iterable[str] = ()) -> str:
     """Return the template text that is merged into the instance type for the `index`th machine of a plan.
@@ -97,6 +100,7 @@ def machine_text(plan: LaunchPlan, index: int, reservation: str | None, disks: I
         render(type_disks),
         *disks,
         nics_text(plan.interfaces),
+        vector("VMGROUP", plan.placement_group.members) if plan.placement_group is not None else "",
         *(attribute(name, value) for name, value in facts.items()),
         _context(plan),
         _requirements(plan),

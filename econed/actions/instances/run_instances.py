@@ -27,6 +27,7 @@ from econed.actions.keys.key_pairs import find_key_pair
 from econed.actions.machines.facts import TERMINATE
 from econed.actions.networks.lookup import read_vpc_ids
 from econed.actions.pacing import ITEM_COST
+from econed.actions.placement_groups.lookup import PlacementGroup, find_placement_group
 from econed.actions.regions.zones import availability_zones
 from econed.actions.tagging import specified_tags
 from econed.actions.tasks import TaskGroup
@@ -107,6 +108,7 @@ async def run_instances(
         templates = reads.start(type_templates(call))
         known = reads.start(_token_machines(call, token))
         clusters, vpc_ids = reads.start(call.cluster_names()), reads.start(read_vpc_ids(call))
+        group = reads.start(_placement_group(call, placement or {}))
         subnets = reads.start(requested_subnets(call, requested))
     (user, pair), image, zone_cluster_id = user_and_pair.result, image_read.result, zone_cluster.result
     texts = {
@@ -128,6 +130,7 @@ async def run_instances(
         zone_cluster_id=zone_cluster_id,
         cluster_ids=tuple(sorted(cluster_ids)),
         terminates_on_shutdown=instance_initiated_shutdown_behavior == TERMINATE,
+        placement_group=group.result,
         devices=await block_devices(call, block_device_mappings, image, tags["volume"]),
         interfaces=launch_interfaces(
             call, requested, subnets.result, launched_type.attributes, zone_cluster_id, min_count
@@ -186,6 +189,12 @@ async def _image(call: Call, image_id: str) -> Image:
     if image.state not in _LAUNCHABLE:
         raise EC2Error("InvalidAMIID.Unavailable", f"The image id '{image_id}' is not available")
     return image
+
+
+async def _placement_group(call: Call, placement: Placement) -> PlacementGroup | None:
+    """Return the placement group that a request names; raises `EC2Error` InvalidPlacementGroup.Unknown."""
+    name, group_id = placement.get("GroupName", ""), placement.get("GroupId", "")
+    return await find_placement_group(call, name, group_id) if name or group_id else None
 
 
 async def _zone_cluster_id(call: Call, name: str | None) -> int | None:

@@ -186,7 +186,7 @@ def instance_view(
         "InstanceType": facts.text(INSTANCE_TYPE) or CUSTOM_TYPE,  # type: ignore[typeddict-item]  # the cloud's own names
         "AmiLaunchIndex": whole_number(facts.text(LAUNCH_INDEX)) or 0,
         "LaunchTime": timestamp(launch_time(machine)),
-        "Placement": _placement(availability_zone_of(machine, clusters)),
+        "Placement": _placement(availability_zone_of(machine, clusters), machine.vm_group_name),
         "Monitoring": _NOT_MONITORED,
         "ProductCodes": [],
         "PrivateDnsName": "",
@@ -221,8 +221,8 @@ def instance_view(
 
 
 @lru_cache(_REMEMBERED)
-def _placement(zone: str) -> PlacementTypeDef:
-    placement: PlacementTypeDef = {"AvailabilityZone": zone, "Tenancy": "default", "GroupName": ""}
+def _placement(zone: str, group: str) -> PlacementTypeDef:
+    placement: PlacementTypeDef = {"AvailabilityZone": zone, "Tenancy": "default", "GroupName": group}
     return constant(placement)
 
 

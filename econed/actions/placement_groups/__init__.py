@@ -1,0 +1,1 @@
+"""Placement groups: OpenNebula's VM groups."""
