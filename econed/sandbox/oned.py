@@ -22,6 +22,7 @@ from econed.sandbox.calls.networks import NetworkCalls
 from econed.sandbox.calls.nic_changes import NicChangeCalls
 from econed.sandbox.calls.nics import NicCalls
 from econed.sandbox.calls.ownership import OwnershipCalls
+from econed.sandbox.calls.reservations import ReservationCalls
 from econed.sandbox.calls.security_groups import SecurityGroupCalls
 from econed.sandbox.calls.users import UserCalls
 from econed.sandbox.calls.virtual_machines import VmCalls
@@ -131,7 +132,13 @@ class Oned:
         cloud = self.cloud
         services = (
             *(UserCalls(cloud), GroupCalls(cloud), AclCalls(cloud), SystemCalls(cloud), HostCalls(cloud)),
-            *(ClusterCalls(cloud), DatastoreCalls(cloud), NetworkCalls(cloud), SecurityGroupCalls(cloud)),
+            *(
+                ClusterCalls(cloud),
+                DatastoreCalls(cloud),
+                NetworkCalls(cloud),
+                ReservationCalls(cloud),
+                SecurityGroupCalls(cloud),
+            ),
             *(ImageCalls(cloud, self.images), TemplateCalls(cloud, self.allocator), VmPoolCalls(cloud)),
             *(
                 VmCalls(cloud, self.deployment, self.lifecycle, self.allocator),

@@ -6,8 +6,9 @@ from functools import partial
 
 from econed.opennebula.states import NetworkState
 from econed.sandbox.calls.declaration import serves
+from econed.sandbox.calls.reservations import free_name, get_ready, release_reservation
 from econed.sandbox.cloud import Cloud
-from econed.sandbox.objects.base import Kind, Right, check_name
+from econed.sandbox.objects.base import Kind, Right
 from econed.sandbox.objects.networks import (
     HELD,
     AddressRange,
@@ -19,8 +20,7 @@ from econed.sandbox.objects.networks import (
 )
 from econed.sandbox.objects.pools import page
 from econed.sandbox.objects.users import User
-from econed.sandbox.quotas import Charge
-from econed.sandbox.refusals import internal, not_allocated, wrong_state
+from econed.sandbox.refusals import internal, wrong_state
 from econed.sandbox.template import Template, Vector, restricted_attributes
 
 _RESTRICTED = restricted_attributes(
@@ -44,7 +44,7 @@ class NetworkCalls:
         template = self._cloud.parse(text)
         cloud.rights.check(caller, Right.CREATE, Kind.NET, None)
         cluster = cloud.get_authorized(caller, Right.ADMIN, cloud.clusters, max(cluster_id, 0))
-        name = self._free_name(caller.id, template.get("NAME"))
+        name = free_name(cloud, caller.id, template.get("NAME"))
         if not template.get("VN_MAD"):
             raise internal("No VN_MAD in template for Virtual Network.")
         network = Network(
@@ -66,12 +66,6 @@ class NetworkCalls:
         else:
             become_ready()
         return network.id
-
-    def _free_name(self, uid: int, name: str) -> str:
-        namesake = self._cloud.networks.find_by_name(uid, name)
-        if namesake:
-            raise internal(f"NAME is already taken by NET {namesake.id}.")
-        return check_name(name)
 
     def _visible_vm_ids(self, caller: User, network: Network) -> set[int]:
         rights = self._cloud.rights
@@ -112,10 +106,7 @@ class NetworkCalls:
         return f"<VNET_POOL>{''.join(elements)}</VNET_POOL>"
 
     def _ready(self, caller: User, network_id: int, right: Right = Right.MANAGE) -> Network:
-        network = self._cloud.get_authorized(caller, right, self._cloud.networks, network_id)
-        if network.state is not NetworkState.READY:
-            raise wrong_state("Action not available for Virtual Network in state LOCK_CREATE")
-        return network
+        return get_ready(self._cloud, caller, network_id, right)
 
     @serves("one.vn.update", int, str, optional=(int,))
     def update(self, caller: User, network_id: int, text: str, append: int = 0) -> int:
@@ -199,69 +190,15 @@ class NetworkCalls:
         network.ranges.remove(address_range)
         return network_id
 
-    @serves("one.vn.reserve", int, str)
-    def reserve(self, caller: User, network_id: int, text: str) -> int:
-        """Reserve addresses of a network, as a network of the caller."""
-        cloud = self._cloud
-        network = self._ready(caller, network_id, Right.USE)
-        requested = self._cloud.parse(text)
-        size, address = requested.get("SIZE"), requested.get("IP")
-        if not size.isdigit() or int(size) < 1:
-            raise internal("Reservation SIZE must be a greater than 0")
-        if address and not requested.get("AR_ID"):
-            raise wrong_state("AR_ID must be specified for IP/MAC based reservations")
-        name = self._free_name(caller.id, requested.get("NAME"))
-        charge = Charge("NETWORK", str(network_id), {"LEASES": int(size)})
-        cloud.charge(caller, caller.gid, [charge])
-        reservation = Network(
-            cloud.networks.allocate_id(), caller.id, caller.gid, caller.name, caller.gname, name, parent_id=network.id
-        )
-        reservation.template, reservation.cluster_ids = network.template.copy(), set(network.cluster_ids)
-        reservation.add_default_group()
-        lease = Lease(LeaseHolder.NETWORK, reservation.id)
-        for parent in network.ranges:
-            if not address:
-                index = parent.lease_consecutive(int(size), lease, is_v7=cloud.version.is_v7)
-            elif str(parent.id) == requested.get("AR_ID"):
-                index = parent.lease_from(address, int(size), lease)
-            else:
-                continue
-            if index is not None:
-                reservation.add_range({"TYPE": "IP4", "SIZE": size, **parent.addresses(index), **parent.attributes})
-                reservation.ranges[0].parent_id = parent.id
-                cloud.networks.add(reservation)
-                return reservation.id
-        cloud.count_usage(caller.id, caller.gid, [charge], -1)
-        if address:
-            range_id = requested.get("AR_ID")
-            raise wrong_state(f"Not enough free addresses in address range {range_id}, or it does not exist")
-        raise not_allocated("Not enough free addresses in an address range")
-
     @serves("one.vn.delete", int, optional=(bool,))
     def delete(self, caller: User, network_id: int, _force: bool = False) -> int:
         """Delete a network without leases; the addresses of a reservation are released in its parent network."""
         network = self._ready(caller, network_id)
         if network.used_leases():
-            raise internal("Can not remove a virtual network with leases in use")
+            raise wrong_state("Cannot delete virtual network. Can not remove a virtual network with leases in use")
         self._cloud.networks.remove(network)
-        parent = self._cloud.networks.find(network.parent_id) if network.parent_id is not None else None
-        if parent is not None:
-            release = partial(_release_reservation, parent, network.id)
-            if self._cloud.version.is_v7:
-                self._cloud.call_later(self._cloud.delays.network, release)
-            else:
-                release()
-            size = sum(address_range.size for address_range in network.ranges)
-            charge = Charge("NETWORK", str(parent.id), {"LEASES": size})
-            self._cloud.count_usage(network.uid, network.gid, [charge], -1)
+        release_reservation(self._cloud, network)
         return network_id
-
-
-def _release_reservation(parent: Network, reservation_id: int) -> None:
-    reserved = Lease(LeaseHolder.NETWORK, reservation_id)
-    for address_range in parent.ranges:
-        for index in [index for index, lease in address_range.leases.items() if lease == reserved]:
-            address_range.release(index)
 
 
 def _requested_address(template: Template) -> tuple[str, str]:

@@ -115,6 +115,8 @@ def _connect(machine: VirtualMachine, nic: Vector, network: Network) -> None:
     requested_groups = nic.get("SECURITY_GROUPS", "")
     nic.update(address_range.addresses(index))
     nic.update(AR_ID=str(address_range.id), NETWORK=network.name, NETWORK_ID=str(network.id))
+    if network.parent_id is not None:
+        nic["PARENT_NETWORK_ID"] = str(network.parent_id)
     nic.update(VN_MAD=network.template.get("VN_MAD"), BRIDGE=network.template.get("BRIDGE"))
     nic.update(BRIDGE_TYPE=network.template.get("BRIDGE_TYPE"), TARGET=f"one-{machine.id}-{nic['NIC_ID']}")
     nic["CLUSTER_ID"] = ids_text(network.cluster_ids)
