@@ -22,7 +22,17 @@ from benchmarks.wrk import WrkFailed, find_wrk
 
 MACHINES = 5000
 _QUICK = Effort(
-    rounds=2, launch_rounds=1, rate_rounds=1, rate_seconds=1, launched=3, upload_bytes=1 << 20, ended=100, paged=30
+    rounds=1,
+    launch_rounds=1,
+    rate_rounds=1,
+    rate_seconds=1,
+    warm_up_seconds=1,
+    quiet_seconds=0.5,
+    launched=3,
+    upload_bytes=1 << 20,
+    upload_rounds=1,
+    ended=100,
+    paged=30,
 )
 _FULL = Effort(upload_bytes=2 << 30, paged=50_000)
 

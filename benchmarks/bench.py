@@ -51,10 +51,16 @@ class Effort:
     """Runs of wrk for each thing."""
     rate_seconds: int = 5
     """The duration of each run in whole seconds, as wrk takes it."""
+    warm_up_seconds: int = 2
+    """The duration of the run of wrk before those that are measured, in whole seconds."""
+    quiet_seconds: float = 3.0
+    """How long to measure what goes on without load, or to wait until a new process is idle."""
     launched: int = 200
     """Instances of a launch of many."""
     upload_bytes: int = 256 << 20
     """The size of the uploaded image."""
+    upload_rounds: int = 3
+    """Uploads of it."""
     ended: int = 100_000
     """Ended machines beside the running ones."""
     paged: int = 0

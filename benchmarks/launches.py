@@ -22,7 +22,6 @@ from tests.support.processes import until
 CALLS = 8
 """Concurrent direct calls of oned: econed's default `one_calls`."""
 
-_ALONE = 3.0
 _ENDING = 900.0
 _NOT_DONE = -1
 
@@ -72,7 +71,7 @@ def fairness(bench: Bench) -> Outcome:
         client = bench.client(econed)
         bench.other_client(econed)("DescribeInstances")
         with probing(econed.url, other, "DescribeInstances") as alone:
-            time.sleep(_ALONE)
+            time.sleep(bench.effort.quiet_seconds)
         with _ending_launched(bench), probing(econed.url, other, "DescribeInstances") as during:
             launched = _run_instances(bench, client, bench.effort.launched)
     figures: Figures = {

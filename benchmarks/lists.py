@@ -21,7 +21,6 @@ LISTS = 10
 
 _MINE, _NOT_DONE = -3, -1
 _RUNNING = {"Filter.1.Name": "instance-state-name", "Filter.1.Value.1": "running"}
-_ALONE = 3.0
 
 
 def list_all(bench: Bench) -> Outcome:
@@ -106,7 +105,7 @@ def stall(bench: Bench) -> Outcome:
         client, other = bench.client(econed), keys(bench.cloud.furniture.other)
         _complete_list(client, count, {})
         with probing(econed.url, other, "DescribeRegions") as alone:
-            time.sleep(_ALONE)
+            time.sleep(bench.effort.quiet_seconds)
         with probing(econed.url, other, "DescribeRegions") as during:
             lists = [_complete_list(client, count, {})[0] for _ in range(bench.effort.rounds)]
     figures: Figures = {

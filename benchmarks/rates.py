@@ -18,7 +18,6 @@ from benchmarks.wrk import CLIENTS, Rate, measured_rate
 from econed.ids import INSTANCE
 from tests.support.processes import Process
 
-_WARM_UP = 2
 _TIMESTAMPS = 240
 """A run signs with as many timestamps, of the seconds before it, as a real client would use one after the other."""
 
@@ -84,7 +83,7 @@ def _regions_requests(bench: Bench, url: str) -> list[bytes]:
 def _econed_rate(bench: Bench, econed: Econed, requests: Callable[[str], list[bytes]]) -> tuple[float, Figures]:
     measure = partial(measured_rate, econed.url, directory=bench.cloud.directory)
     _log_in(bench, econed)
-    measure(requests(econed.url), _WARM_UP)
+    measure(requests(econed.url), bench.effort.warm_up_seconds)
     cpu, rates = econed.cpu, list[Rate]()
     for _ in range(bench.effort.rate_rounds):
         rates.append(measure(requests(econed.url), bench.effort.rate_seconds))
@@ -104,7 +103,7 @@ def _rates(
     with bench.econed() as econed, _bare_server(bench) as bare_url:
         measure = partial(measured_rate, directory=bench.cloud.directory)
         _log_in(bench, econed)
-        measure(econed.url, ec2_requests(econed.url), _WARM_UP)
+        measure(econed.url, ec2_requests(econed.url), effort.warm_up_seconds)
         cpu = 0.0
         for _ in range(effort.rate_rounds):
             bare.append(measure(bare_url, [_bare_request(bare_url)], effort.rate_seconds))

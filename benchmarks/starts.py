@@ -9,8 +9,6 @@ from benchmarks.memories import MB
 from benchmarks.series import Series
 from benchmarks.usage import memory
 
-_SETTLING = 3.0
-
 
 def start(bench: Bench) -> Outcome:
     """Seconds from the start of twistd until econed is ready."""
@@ -26,7 +24,7 @@ def start(bench: Bench) -> Outcome:
 def idle_memory(bench: Bench) -> Outcome:
     """Memory of supervisor and worker before the first request."""
     with bench.econed() as econed:
-        time.sleep(_SETTLING)
+        time.sleep(bench.effort.quiet_seconds)
         supervisor, worker = memory(econed.supervisor), memory(econed.workers[0])
     figures: Figures = {}
     for name, used in (("supervisor", supervisor), ("worker", worker)):

@@ -23,7 +23,6 @@ from tests.support.clients import upload_form
 from tests.support.processes import Process
 
 _CHUNK = 1 << 20
-_ROUNDS = 3
 
 
 @dataclass(frozen=True)
@@ -72,7 +71,7 @@ def _measured(bench: Bench) -> _Uploads:
             file.write(chunk)
     seconds, copies, receptions, cpu, growth = list[float](), list[float](), list[float](), list[float](), 0
     with bench.econed(max_upload=2 * size) as econed:
-        for _ in range(_ROUNDS):
+        for _ in range(bench.effort.upload_rounds):
             copies.append(_copy_seconds(bench))
             receptions.append(_reception_seconds(bench))
             before = econed.cpu
