@@ -10,6 +10,7 @@ from econed.actions.findings import Finder, users_left_out
 from econed.actions.images.chores import finish_images, upload_chore
 from econed.actions.instances.chores import terminate_left_over, terminate_marked, terminate_shut_down
 from econed.actions.instances.findings import machines_left_over
+from econed.actions.security_groups.chores import settle_groups
 from econed.actions.volumes.chores import reconcile_volumes
 from econed.interfaces import IUploadedFiles
 
@@ -22,7 +23,8 @@ def all_actions() -> tuple[Action, ...]:
 def all_chores(files: IUploadedFiles | None = None) -> tuple[Chore, ...]:
     """Return all chores, for the reconciler; `files` are the uploaded files, which a chore removes after use."""
     file_chores = () if files is None else (upload_chore(files),)
-    return terminate_left_over, terminate_shut_down, terminate_marked, reconcile_volumes, finish_images, *file_chores
+    of_machines = terminate_left_over, terminate_shut_down, terminate_marked
+    return *of_machines, reconcile_volumes, finish_images, settle_groups, *file_chores
 
 
 def all_finders() -> tuple[Finder, ...]:

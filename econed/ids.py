@@ -99,6 +99,15 @@ IMAGE = Kind("ami", "InvalidAMIID.NotFound", "InvalidAMIID.Malformed", "image id
 VOLUME = Kind("vol", "InvalidVolume.NotFound", "InvalidVolumeID.Malformed", "volume", forms=_OBJECTS_AND_PARTS)
 SNAPSHOT = Kind("snap", "InvalidSnapshot.NotFound", "InvalidSnapshotID.Malformed", "snapshot")
 SECURITY_GROUP = Kind("sg", "InvalidGroup.NotFound", "InvalidGroupId.Malformed", "security group")
+SECURITY_GROUP_RULE = Kind(
+    "sgr",
+    "InvalidSecurityGroupRuleId.NotFound",
+    "InvalidSecurityGroupRuleId.Malformed",
+    "security group rule",
+    forms=(),
+)
+"""Ids of rules have seventeen hexadecimal digits, derived from the group and the rule."""
+
 SUBNET = Kind("subnet", "InvalidSubnetID.NotFound", "InvalidSubnetID.Malformed", "subnet ID")
 
 DEFAULT_VPC_NUMBER = 9_999_999_999
@@ -164,8 +173,8 @@ _KINDS = MappingProxyType(
     {
         kind.prefix: kind
         for kind in (
-            *(INSTANCE, IMAGE, VOLUME, SNAPSHOT, SECURITY_GROUP, NETWORK_INTERFACE),
             *(ALLOCATION, ASSOCIATION, RESERVATION, KEY_PAIR, PLACEMENT_GROUP),
+            *(INSTANCE, IMAGE, VOLUME, SNAPSHOT, SECURITY_GROUP, SECURITY_GROUP_RULE, NETWORK_INTERFACE),
             *(VPC, SUBNET, ROUTE_TABLE, ROUTE_TABLE_ASSOCIATION, NETWORK_ACL, NETWORK_ACL_ASSOCIATION),
             *(DHCP_OPTIONS, INTERNET_GATEWAY),
         )

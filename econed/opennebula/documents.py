@@ -12,6 +12,7 @@ from itertools import chain
 from econed.opennebula.attributes import Attributes, Value, Vector
 from econed.opennebula.machines import Disk, HistoryRecord, Nic, VirtualMachine
 from econed.opennebula.networks import HELD, AddressRange, Lease, VirtualNetwork
+from econed.opennebula.security_groups import SecurityGroup
 from econed.opennebula.states import DatastoreType, ImageState, ImageType
 from econed.opennebula.values import epoch_seconds, whole_number
 from econed.opennebula.views import Lock, OnRead, OwnedView, Permissions, Right, View
@@ -34,6 +35,7 @@ __all__ = [
     "OwnedView",
     "Permissions",
     "Right",
+    "SecurityGroup",
     "UserDocument",
     "VMTemplate",
     "Value",

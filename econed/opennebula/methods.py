@@ -26,6 +26,7 @@ _MAX_RESPONSE: Mapping[str, int] = MappingProxyType(
     {
         "one.grouppool.info": MAX_GROUP_POOL,
         "one.imagepool.info": MAX_LIST,
+        "one.secgrouppool.info": MAX_LIST,
         "one.templatepool.info": MAX_LIST,
         "one.user.info": MAX_USER,
         "one.userpool.info": MAX_USER_POOL,

@@ -15,6 +15,7 @@ from econed.opennebula.documents import (
     Datastore,
     Image,
     OnRead,
+    SecurityGroup,
     UserDocument,
     View,
     VirtualMachine,
@@ -369,6 +370,21 @@ class ReadSession:
     async def vm_groups(self) -> tuple[VmGroup, ...]:
         """Return the VM groups that the user may USE (one.vmgrouppool.info)."""
         return await self._pool(VmGroup, "VM_GROUP", "one.vmgrouppool.info", int(OwnerFilter.VISIBLE), -1, -1)
+
+    async def security_groups(
+        self, owner: OwnerFilter | int = OwnerFilter.VISIBLE, first: int = -1, last: int = -1
+    ) -> tuple[SecurityGroup, ...]:
+        """Return the security groups that the user may see with ids from `first` to `last`, -1 for no bound.
+
+        Long documents are left out as in `images` (one.secgrouppool.info).
+        """
+        method = "one.secgrouppool.info"
+
+        async def read(first: int, last: int) -> tuple[SecurityGroup, ...]:
+            return await self._pool(SecurityGroup, "SECURITY_GROUP", method, int(owner), first, last)
+
+        lists_all_users = owner == OwnerFilter.VISIBLE
+        return await self.long_documents.by_range(method, first, last, read, lists_all_users=lists_all_users)
 
     async def datastores(self) -> tuple[Datastore, ...]:
         """Return the datastores that the user may see (one.datastorepool.info)."""

@@ -146,6 +146,24 @@ class Session(ReadSession):
         """Release an address that is held; no error where it is not held (one.vn.release)."""
         await self.oned.call(self.user, "one.vn.release", network_id, vector("LEASES", {"IP": str(ip)}))
 
+    # Security groups
+
+    async def security_group_allocate(self, text: str) -> int:
+        """Create a security group and return its id; refused with 8192 for a name in use (one.secgroup.allocate)."""
+        return _id("one.secgroup.allocate", await self.oned.call(self.user, "one.secgroup.allocate", text))
+
+    async def security_group_update(self, group_id: int, text: str) -> None:
+        """Set attributes of a security group atomically (one.secgroup.update, append).
+
+        If there is a RULE in the text, the RULEs in it replace all the group's. oned then brings the rules of machines
+        up to date.
+        """
+        await self.oned.call(self.user, "one.secgroup.update", group_id, text, _APPEND)
+
+    async def security_group_delete(self, group_id: int) -> None:
+        """Delete a security group that no machine uses (one.secgroup.delete)."""
+        await self.oned.call(self.user, "one.secgroup.delete", group_id)
+
 
 def _id(method: str, value: object) -> int:
     if isinstance(value, bool) or not isinstance(value, int):

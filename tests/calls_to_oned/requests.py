@@ -87,6 +87,31 @@ _OF_KEYS: Mapping[str, Request] = {
     "ImportKeyPair": lambda t, n: {"KeyName": f"new {n}", "PublicKeyMaterial": PUBLIC_KEY},
 }
 
+_SSH = {"IpProtocol": "tcp", "FromPort": 22, "ToPort": 22, "IpRanges": [{"CidrIp": "10.0.0.0/8"}]}
+_ALL_OUT = {"IpProtocol": "-1", "IpRanges": [{"CidrIp": "0.0.0.0/0"}]}
+
+_OF_GROUPS: Mapping[str, Request] = {
+    "AuthorizeSecurityGroupEgress": lambda t, n: {"GroupId": t.groups[n], "IpPermissions": [_SSH]},
+    "AuthorizeSecurityGroupIngress": lambda t, n: {"GroupId": t.groups[n], "IpPermissions": [{**_SSH, "ToPort": 23}]},
+    "CreateSecurityGroup": lambda t, n: {"GroupName": f"new {n}", "Description": "new"},
+    "DeleteSecurityGroup": lambda t, n: {"GroupId": t.groups[n]},
+    "DescribeSecurityGroupRules": lambda t, n: {},
+    "DescribeSecurityGroups": lambda t, n: {},
+    "ModifySecurityGroupRules": lambda t, n: {
+        "GroupId": t.groups[n],
+        "SecurityGroupRules": [
+            {
+                "SecurityGroupRuleId": t.group_rules[n],
+                "SecurityGroupRule": {"IpProtocol": "-1", "CidrIpv4": "10.0.0.0/8"},
+            }
+        ],
+    },
+    "RevokeSecurityGroupEgress": lambda t, n: {"GroupId": t.groups[n], "IpPermissions": [_ALL_OUT]},
+    "RevokeSecurityGroupIngress": lambda t, n: {"GroupId": t.groups[n], "IpPermissions": [_SSH]},
+    "UpdateSecurityGroupRuleDescriptionsEgress": lambda t, n: {"GroupId": t.groups[n], "IpPermissions": [_ALL_OUT]},
+    "UpdateSecurityGroupRuleDescriptionsIngress": lambda t, n: {"GroupId": t.groups[n], "IpPermissions": [_SSH]},
+}
+
 _OF_NETWORKS: Mapping[str, Request] = {
     "DescribeDhcpOptions": lambda t, n: {},
     "DescribeInternetGateways": lambda t, n: {},
@@ -154,6 +179,7 @@ REQUESTS: Mapping[str, Request] = {
     **_OF_KEYS,
     **_OF_NETWORKS,
     **_OF_PLACEMENT_GROUPS,
+    **_OF_GROUPS,
     **_OF_REGIONS,
     **_OF_STS,
     **_OF_TAGS,

@@ -65,6 +65,11 @@ class TwoOfEach(AddressCloud):
         self.placement_groups = ["apart", "together"]
         for name, strategy in zip(self.placement_groups, ("spread", "cluster"), strict=True):
             self.run("alice", "CreatePlacementGroup", GroupName=name, Strategy=strategy)
+        self.groups = [
+            self.run("alice", "CreateSecurityGroup", GroupName=f"group {number}", Description="of a test")["GroupId"]
+            for number in range(2)
+        ]
+        self.group_rules = [self._ssh_rule(group) for group in self.groups]
         self.role = f"arn:aws:iam::{self.user('alice').id:012d}:role/{GROUP_NAME}"
         self.access_key = new_temporary_id(self.sealer, self.user("alice").id)
         self.wait(60)
@@ -76,6 +81,12 @@ class TwoOfEach(AddressCloud):
         filters = [{"Name": "attachment.instance-id", "Values": [instance]}]
         _, second = self.run("alice", "DescribeNetworkInterfaces", Filters=filters)["NetworkInterfaces"]
         return second["NetworkInterfaceId"], second["Attachment"]["AttachmentId"]
+
+    def _ssh_rule(self, group: str) -> str:
+        """Allow SSH to the instances of a group, and return the id of the rule."""
+        ssh = {"IpProtocol": "tcp", "FromPort": 22, "ToPort": 22, "IpRanges": [{"CidrIp": "10.0.0.0/8"}]}
+        added = self.run("alice", "AuthorizeSecurityGroupIngress", GroupId=group, IpPermissions=[ssh])
+        return str(added["SecurityGroupRules"][0]["SecurityGroupRuleId"])
 
     def _plain_image(self, name: str) -> str:
         """Create an image that is no AMI, and return its id."""

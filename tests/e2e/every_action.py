@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from econed.actions.empty_lists import EMPTY_LISTS
-from tests.e2e.things import Example, Things
+from tests.e2e.things import SSH, Example, Parameters, Things
 
 PUBLIC_KEY = b"ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIOMqqnkVzrm0SdG6UOoqKLsabgH5C9okWi0dh2l9GKJl somebody@example"
 
@@ -23,11 +23,16 @@ NO_INTERFACE = frozenset({"InvalidNetworkInterfaceID.NotFound"})
 NO_ATTACHMENT = frozenset({"InvalidAttachmentID.NotFound"})
 NO_SUBNET = frozenset({"InvalidSubnetID.NotFound"})
 NO_PLACEMENT = frozenset({"InvalidPlacementGroup.Unknown"})
+NO_GROUP = frozenset({"InvalidGroup.NotFound"})
+NO_RULE = frozenset({"InvalidSecurityGroupRuleId.NotFound"})
 NO_ENTITY = frozenset({"NoSuchEntity"})
 DENIED = frozenset({"AccessDenied"})
 NO_ASSOCIATION = frozenset({"InvalidAssociationID.NotFound"})
 
 DEFAULT_VPC = "vpc-9999999999"
+
+HTTP: Parameters = {**SSH, "FromPort": 80, "ToPort": 80}
+ALL_OUT: Parameters = {"IpProtocol": "-1", "IpRanges": [{"CidrIp": "0.0.0.0/0"}]}
 
 _Make = Callable[[Things], Sequence[Example]]
 
@@ -35,6 +40,12 @@ _Make = Callable[[Things], Sequence[Example]]
 def _launch(things: Things, **parameters: Any) -> dict[str, Any]:
     common = {"ImageId": things.common_image, "InstanceType": things.common_type}
     return {**common, "MinCount": 1, "MaxCount": 1, **parameters}
+
+
+def _modified_rule(things: Things) -> dict[str, Any]:
+    rule = {"IpProtocol": "tcp", "FromPort": 80, "ToPort": 80, "CidrIpv4": "10.0.0.0/8"}
+    updates = [{"SecurityGroupRuleId": things.group_rule, "SecurityGroupRule": rule}]
+    return {"GroupId": things.group, "SecurityGroupRules": updates}
 
 
 def _tags(things: Things, **tags: Any) -> Sequence[Example]:
@@ -208,6 +219,45 @@ _OF_STS: Mapping[str, _Make] = {
 }
 
 
+_OF_GROUPS: Mapping[str, _Make] = {
+    "CreateSecurityGroup": lambda t: (
+        Example({"GroupName": f"{t.group_name} {uuid.uuid4()}", "Description": "of a test"}),
+    ),
+    "DescribeSecurityGroups": lambda t: (
+        Example({}),
+        Example({"GroupIds": [t.group]}, NO_GROUP),
+        Example({"GroupNames": [t.group_name]}, NO_GROUP),
+        Example({"Filters": [{"Name": "group-id", "Values": [t.group]}]}),
+    ),
+    "DescribeSecurityGroupRules": lambda t: (
+        Example({}),
+        Example({"SecurityGroupRuleIds": [t.group_rule]}, NO_RULE),
+        Example({"Filters": [{"Name": "group-id", "Values": [t.group]}]}),
+    ),
+    "AuthorizeSecurityGroupIngress": lambda t: (
+        Example({"GroupId": t.group, "IpPermissions": [HTTP]}, NO_GROUP),
+        Example({"GroupName": t.group_name, "IpPermissions": [HTTP]}, NO_GROUP),
+    ),
+    "AuthorizeSecurityGroupEgress": lambda t: (Example({"GroupId": t.group, "IpPermissions": [HTTP]}, NO_GROUP),),
+    "RevokeSecurityGroupIngress": lambda t: (
+        Example({"GroupId": t.group, "IpPermissions": [SSH]}, NO_GROUP),
+        Example({"GroupId": t.group, "SecurityGroupRuleIds": [t.group_rule]}, NO_GROUP),
+    ),
+    "RevokeSecurityGroupEgress": lambda t: (Example({"GroupId": t.group, "IpPermissions": [ALL_OUT]}, NO_GROUP),),
+    "ModifySecurityGroupRules": lambda t: (Example(_modified_rule(t), NO_GROUP),),
+    "UpdateSecurityGroupRuleDescriptionsIngress": lambda t: (
+        Example({"GroupId": t.group, "IpPermissions": [SSH]}, NO_GROUP),
+    ),
+    "UpdateSecurityGroupRuleDescriptionsEgress": lambda t: (
+        Example({"GroupId": t.group, "IpPermissions": [ALL_OUT]}, NO_GROUP),
+    ),
+    "DeleteSecurityGroup": lambda t: (
+        Example({"GroupId": t.group}, NO_GROUP),
+        Example({"GroupName": t.group_name}, NO_GROUP),
+    ),
+}
+
+
 _OF_NETWORKS: Mapping[str, _Make] = {
     "DescribeVpcs": lambda _: (Example({}), Example({"VpcIds": [DEFAULT_VPC]})),
     "DescribeVpcAttribute": lambda _: (Example({"VpcId": DEFAULT_VPC, "Attribute": "enableDnsSupport"}),),
@@ -228,6 +278,7 @@ EXAMPLES: Mapping[str, _Make] = {
     **_OF_SNAPSHOTS,
     **_OF_ADDRESSES,
     **_OF_NETWORKS,
+    **_OF_GROUPS,
     **_OF_INTERFACES,
     **_OF_PLACEMENT_GROUPS,
     "DescribeRegions": lambda _: (Example({}),),
@@ -295,6 +346,7 @@ EXAMPLES: Mapping[str, _Make] = {
 """By action, of all services. A new action must be added here: a test fails while it is missing."""
 
 ON_SHARED: Mapping[str, _Make] = {
+    **{name: examples for name, examples in _OF_GROUPS.items() if not name.startswith(("Create", "Describe"))},
     "DeregisterImage": lambda t: (Example({"ImageId": t.image}),),
     "RegisterImage": lambda t: (Example({"ImageLocation": t.image, "Name": "mine now"}),),
     "StartInstances": lambda t: (Example({"InstanceIds": [t.stopped]}),),

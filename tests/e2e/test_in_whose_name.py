@@ -57,11 +57,11 @@ def owned(cloud: FurnishedCloud, econed: Econed) -> Things:
 
 @pytest.fixture(scope="session")
 def shared(cloud: FurnishedCloud, econed: Econed) -> Things:
-    """The objects of a user whose group may use their instances, their AMI and their subnet."""
+    """The objects of a user whose group may use their instances, AMI, subnet and security group."""
     frank = cloud.person("frank")
     things = furnish(cloud, known(boto(frank, econed.url)), frank, boto(frank, econed.url, service="sts"))
     for kind, object_id in things.objects:
-        if kind in ("vm", "image", "vn"):
+        if kind in ("vm", "image", "vn", "secgroup"):
             cloud.share(kind, object_id, frank)
     return things
 
@@ -110,6 +110,8 @@ def _remove(client: Any, action: str, response: Mapping[str, Any]) -> None:
     elif action == "CreateVolume":
         wait_for(client, "volume_available", VolumeIds=[response["VolumeId"]])
         client.delete_volume(VolumeId=response["VolumeId"])
+    elif action == "CreateSecurityGroup":
+        client.delete_security_group(GroupId=response["GroupId"])
 
 
 def _text_of(response: Mapping[str, Any], caller: Caller) -> str:
@@ -197,6 +199,8 @@ def test_objects_that_may_be_used_are_visible(shared: Things, stranger: Caller) 
     assert not {shared.key_id, shared.free_address["AllocationId"]} & tagged
     volumes = ec2.describe_volumes(VolumeIds=[shared.volume, shared.attached])["Volumes"]
     assert [volume["State"] for volume in volumes] == ["available", "in-use"]
+    (group,) = ec2.describe_security_groups(GroupNames=[shared.group_name])["SecurityGroups"]
+    assert group["OwnerId"] == f"{shared.owner.id:012d}"
     (subnet,) = ec2.describe_subnets(SubnetIds=[shared.subnet])["Subnets"]
     assert subnet["OwnerId"] == f"{shared.owner.id:012d}"
     (snapshot,) = ec2.describe_snapshots(SnapshotIds=[shared.snapshot])["Snapshots"]

@@ -14,6 +14,9 @@ from tests.support.processes import until
 
 Parameters = Mapping[str, Any]
 
+SSH: Parameters = {"IpProtocol": "tcp", "FromPort": 22, "ToPort": 22, "IpRanges": [{"CidrIp": "10.0.0.0/8"}]}
+"""An IpPermission."""
+
 
 @dataclass(frozen=True)
 class Things:
@@ -39,6 +42,11 @@ class Things:
     placement_group: str
     snapshot: str
     subnet: str
+    group: str
+    group_name: str
+    group_rule: str
+    """The rule of the security group for `SSH`."""
+
     role: str
     temporary_key: str
     free_address: Mapping[str, Any]
@@ -64,6 +72,7 @@ class Things:
                 self.placement_group,
                 self.snapshot,
                 self.subnet,
+                *(self.group, self.group_name, self.group_rule),
                 self.associated_address["AssociationId"],
             ),
             *(
@@ -116,6 +125,9 @@ def furnish(cloud: FurnishedCloud, ec2: Any, owner: Person, sts: Any) -> Things:
     wait_for(ec2, "snapshot_completed", SnapshotIds=[snapshot])
     wait_for(ec2, "volume_available", VolumeIds=[free])
     subnet = cloud.reservation(f"{name}-net", owner)
+    group = ec2.create_security_group(GroupName=f"{name} group", Description="of a test")["GroupId"]
+    rules = ec2.authorize_security_group_ingress(GroupId=group, IpPermissions=[SSH])["SecurityGroupRules"]
+    cloud.remove_later("secgroup", int(group.partition("-")[2]))
     free_ip, associated_ip = (ec2.allocate_address()["PublicIp"] for _ in range(2))
     ec2.associate_address(PublicIp=associated_ip, InstanceId=running)
     addresses = {address["PublicIp"]: address for address in ec2.describe_addresses()["Addresses"]}
@@ -153,6 +165,9 @@ def furnish(cloud: FurnishedCloud, ec2: Any, owner: Person, sts: Any) -> Things:
         placement_group=placement_group,
         snapshot=snapshot,
         subnet=f"subnet-{subnet:08d}",
+        group=group,
+        group_name=f"{name} group",
+        group_rule=rules[0]["SecurityGroupRuleId"],
         role=f"arn:aws:iam::{owner.id:012d}:role/{cloud.prefix}",
         temporary_key=sts.get_session_token()["Credentials"]["AccessKeyId"],
         free_address=addresses[free_ip],
@@ -163,6 +178,7 @@ def furnish(cloud: FurnishedCloud, ec2: Any, owner: Person, sts: Any) -> Things:
             *(("image", int(resource.partition("-")[2])) for resource in (free, used, snapshot)),
             ("template", template),
             ("vn", subnet),
+            ("secgroup", int(group.partition("-")[2])),
             ("user", owner.id),
         ),
     )

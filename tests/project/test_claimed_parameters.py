@@ -86,10 +86,18 @@ def sample(shape: Shape) -> Any:
     return "2027-01-15T08:00:00Z" if shape.type_name == "timestamp" else SCALARS[shape.type_name]
 
 
+def _required(structure: StructureShape) -> dict[str, Any]:
+    return {name: sample(structure.members[name]) for name in structure.required_members}
+
+
 def value_with(shape: Shape, path: list[str], value: str = "") -> Any:
-    """Return a value of a shape with only the member at the path: a sample, or the value given as text."""
+    """Return a value of a shape with only the member at the path: a sample, or the value given as text.
+
+    Structures in lists have their required members, too.
+    """
     if isinstance(shape, ListShape):
-        return [value_with(shape.member, path, value)]
+        item = value_with(shape.member, path, value)
+        return [{**_required(shape.member), **item} if isinstance(shape.member, StructureShape) else item]
     if path:
         assert isinstance(shape, StructureShape), path
         return {path[0]: value_with(shape.members[path[0]], path[1:], value)}

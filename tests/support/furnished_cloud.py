@@ -197,9 +197,13 @@ class FurnishedCloud:
         """Let the owner's group USE an object, without other rights."""
         owner.oned(f"one.{kind}.chmod", object_id, 1, 1, 0, 1, 0, 0, 0, 0, 0)
 
+    def remove_later(self, kind: str, object_id: int) -> None:
+        """Remove an object that a test has made through EC2 with the cloud."""
+        self._undo.append(lambda: self.admin(f"one.{kind}.delete", object_id))
+
     def document(self, kind: str, object_id: int) -> str:
-        """Return the document of a `vm`, `image`, `template`, `vn` or `user`, without what changes by itself."""
-        extra = (False,) if kind in ("vm", "user", "image", "vn") else (False, False)
+        """Return the document of an object, `vm`, `image`, …, without what changes by itself."""
+        extra = (False, False) if kind == "template" else (False,)
         root = self.admin.document(f"one.{kind}.info", object_id, *extra)
         for name in _CHANGING_ELEMENTS:
             for element in root.findall(name):
