@@ -42,6 +42,7 @@ WAITS: Mapping[str, Mapping[str, str]] = MappingProxyType(
             "vnpool.info*": _IF_LISTED,
         },
         "DescribeTags": {
+            "secgrouppool.info": _IN_TURN,
             "vnpool.info": _IN_TURN,
             "vnpool.info*": _IN_TURN,
             "vmpool.info": _IN_TURN,

@@ -61,6 +61,8 @@ def _tags(things: Things, **tags: Any) -> Sequence[Example]:
         Example({"Resources": [things.snapshot], **tags}, NO_SNAPSHOT),
         Example({"Resources": [things.subnet], **tags}, NO_SUBNET),
         Example({"Resources": [things.free_address["AllocationId"]], **tags}, NO_ALLOCATION),
+        Example({"Resources": [things.group], **tags}, NO_GROUP),
+        Example({"Resources": [things.group_rule], **tags}, NO_RULE),
     )
 
 

@@ -81,7 +81,7 @@ BASE_MODULES_FOR_WIRE = ("errors", "reusable", "services")
 
 # The folders of `econed/actions`, from top to bottom, with those that each may import.
 ACTIONS_MAY_IMPORT: dict[str, tuple[str, ...]] = {
-    "tags": ("networks", "addresses", "volumes", "images", "keys", "disk_images", "machines"),
+    "tags": ("security_groups", "networks", "addresses", "volumes", "images", "keys", "disk_images", "machines"),
     "interfaces": ("instances", "networks", "addresses", "machines"),
     "instances": (
         *("addresses", "networks", "placement_groups", "volumes", "images", "keys", "regions"),

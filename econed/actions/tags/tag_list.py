@@ -1,7 +1,7 @@
 """The list of all tags (EC2 API Reference, DescribeTags).
 
 Ordered by resource: AMIs, snapshots, volumes that are images, elastic IPs, instances with their disks that are volumes,
-key pairs, subnets, VPCs.
+key pairs, security groups with their rules, subnets, VPCs.
 """
 
 from __future__ import annotations
@@ -25,10 +25,24 @@ from econed.actions.machines.listed import listed_machine_sets
 from econed.actions.machines.lookup import machine_sets
 from econed.actions.networks.lookup import read_networks
 from econed.actions.paging import Listing, Paging, Position
+from econed.actions.security_groups.records import GroupRules
 from econed.actions.tagging import tags_of
 from econed.actions.volumes.lookup import disk_volumes
 from econed.actions.volumes.snapshot_view import is_listed_snapshot
-from econed.ids import ALLOCATION, IMAGE, INSTANCE, SNAPSHOT, SUBNET, VOLUME, VPC, Kind, allocation_id, machine_and_part
+from econed.ids import (
+    ALLOCATION,
+    IMAGE,
+    INSTANCE,
+    SECURITY_GROUP,
+    SECURITY_GROUP_RULE,
+    SNAPSHOT,
+    SUBNET,
+    VOLUME,
+    VPC,
+    Kind,
+    allocation_id,
+    machine_and_part,
+)
 from econed.opennebula.documents import Image, VirtualMachine
 
 if TYPE_CHECKING:
@@ -40,6 +54,7 @@ if TYPE_CHECKING:
 
 _D = TypeVar("_D")
 _KEY_PAIR = ID_PREFIX.removesuffix("-")
+_HEXADECIMAL = (_KEY_PAIR, SECURITY_GROUP_RULE.prefix)
 _SNAPSHOT_SORT_KEY, _VOLUME_SORT_KEY = f"{IMAGE.prefix}-{SNAPSHOT.prefix}", f"{IMAGE.prefix}-{VOLUME.prefix}"
 """The sort keys of snapshots and volumes: after the AMIs, with which they are read."""
 
@@ -121,6 +136,10 @@ async def _sets(call: Call, filters: Sequence[Filter], after: Position | None) -
         resource_ids is None or any(text.startswith(ID_PREFIX) for text in resource_ids)
     ):
         yield partial(_key_pair_tags, call)
+    if is_listed(SECURITY_GROUP_RULE.prefix, "security-group", "security-group-rule") and (
+        resource_ids is None or any(text.startswith(("sg-", "sgr-")) for text in resource_ids)
+    ):
+        yield partial(_group_tags, call)
     if is_listed(VPC.prefix, "subnet", "vpc") and (
         resource_ids is None or any(SUBNET.is_id(text) or VPC.is_id(text) for text in resource_ids)
     ):
@@ -196,6 +215,18 @@ async def _key_pair_tags(call: Call) -> list[TagDescriptionTypeDef]:
     return [tag for pair in pairs.values() for tag in _descriptions(pair.id, "key-pair", pair.tags)]
 
 
+async def _group_tags(call: Call) -> list[TagDescriptionTypeDef]:
+    """Return the tags of security groups and of their rules."""
+    tags: list[TagDescriptionTypeDef] = []
+    for group in await call.session.security_groups():
+        await call.budget.spend(len(group.template))
+        rules = GroupRules(group)
+        tags += _descriptions(SECURITY_GROUP.format(group.id), "security-group", tags_of(group.template))
+        for record in rules.records.values():
+            tags += _descriptions(record.id, "security-group-rule", rules.tags(record))
+    return tags
+
+
 async def _network_tags(call: Call) -> list[TagDescriptionTypeDef]:
     """Return the tags of subnets and VPCs."""
     networks = await read_networks(call)
@@ -240,7 +271,7 @@ def _position(tag: TagDescriptionTypeDef) -> tuple[str, int, str]:
     part = machine_and_part(VOLUME.prefix, tag["ResourceId"])
     if part is not None:
         return INSTANCE.prefix, part[0], f"{_AFTER_ALL_KEYS}{tag['ResourceId']} {tag['Key']}"
-    return _SORT_KEYS.get(prefix, prefix), int(digits, 16 if prefix == _KEY_PAIR else 10), tag["Key"]
+    return _SORT_KEYS.get(prefix, prefix), int(digits, 16 if prefix in _HEXADECIMAL else 10), tag["Key"]
 
 
 def _opennebula_ids(kind: Kind, texts: Iterable[str]) -> tuple[int, ...]:

@@ -17,26 +17,48 @@ from econed.actions.images.lookup import amis_by_id
 from econed.actions.keys.store import ID_PREFIX, KeyPair, key_pairs_by_id
 from econed.actions.machines.lookup import find_machines
 from econed.actions.networks.lookup import find_networks
-from econed.actions.object_limits import MAX_ON_IMAGE, MAX_ON_MACHINE, MAX_ON_NETWORK
-from econed.actions.tagging import PREFIX, disk_tag_prefix, legacy_keys, tags_of
+from econed.actions.object_limits import MAX_ON_GROUP, MAX_ON_IMAGE, MAX_ON_MACHINE, MAX_ON_NETWORK
+from econed.actions.security_groups.lookup import find_groups
+from econed.actions.security_groups.records import GroupRules, tag_prefix
+from econed.actions.tagging import PREFIX, disk_tag_prefix, legacy_keys, tags_of, tags_under
 from econed.actions.tasks import TaskGroup
 from econed.actions.volumes.lookup import Attachment, ImageVolume, volumes_by_id
 from econed.actions.volumes.snapshot_view import snapshots_by_id
 from econed.errors import EC2Error
-from econed.ids import ALLOCATION, IMAGE, INSTANCE, SNAPSHOT, SUBNET, VOLUME, VPC
+from econed.ids import (
+    ALLOCATION,
+    IMAGE,
+    INSTANCE,
+    SECURITY_GROUP,
+    SECURITY_GROUP_RULE,
+    SNAPSHOT,
+    SUBNET,
+    VOLUME,
+    VPC,
+)
 
 if TYPE_CHECKING:
     from types_boto3_ec2.type_defs import TagTypeDef
 
     from econed.actions.addresses.records import Address, Pool
     from econed.actions.call import Call
-    from econed.opennebula.documents import Attributes, Image, OwnedView, VirtualMachine, VirtualNetwork
+    from econed.opennebula.documents import Attributes, Image, OwnedView, SecurityGroup, VirtualMachine, VirtualNetwork
     from econed.opennebula.session import Session
 
 _KEY_PAIR = ID_PREFIX.removesuffix("-")
-_TAGGABLE = (INSTANCE, IMAGE, VOLUME, SNAPSHOT, ALLOCATION, SUBNET, VPC, ids.KEY_PAIR)
+_TAGGABLE = (
+    INSTANCE,
+    IMAGE,
+    VOLUME,
+    SNAPSHOT,
+    ALLOCATION,
+    SUBNET,
+    VPC,
+    SECURITY_GROUP,
+    SECURITY_GROUP_RULE,
+    ids.KEY_PAIR,
+)
 _UNTAGGABLE = (
-    ids.SECURITY_GROUP,
     ids.NETWORK_INTERFACE,
     ids.RESERVATION,
     ids.ASSOCIATION,
@@ -154,6 +176,32 @@ class TaggedNetwork:
 
 
 @dataclass(frozen=True)
+class TaggedGroup:
+    """A security group whose attributes change: for its own tags if it `is_tagged`, and for those of rules by id."""
+
+    view: SecurityGroup
+    is_tagged: bool
+    rule_ids: Sequence[str]
+    max_bytes: int = MAX_ON_GROUP
+
+    @property
+    def attributes(self) -> Attributes:
+        """The attributes among which the tags are."""
+        return self.view.template
+
+    def resource_tags(self) -> Iterator[ResourceTags]:
+        """Yield the tags of each resource whose tags are stored there."""
+        if self.is_tagged:
+            yield ResourceTags(tags_of(self.attributes))
+        for prefix in map(tag_prefix, self.rule_ids):
+            yield ResourceTags(tags_under(self.attributes, prefix), prefix)
+
+    def append(self, session: Session, text: str) -> Awaitable[None]:
+        """Append attributes."""
+        return session.security_group_update(self.view.id, text)
+
+
+@dataclass(frozen=True)
 class Resources:
     """The resources that a request names."""
 
@@ -173,6 +221,9 @@ class Resources:
     networks: Sequence[VirtualNetwork] = ()
     """Subnets and VPCs."""
 
+    groups: Sequence[TaggedGroup] = ()
+    """Security groups, and their rules."""
+
     def tags(self) -> Iterator[Iterable[TagTypeDef]]:
         """Yield the tags of each resource."""
         yield from (tags_of(machine.user_template) for machine in self.machines)
@@ -181,12 +232,14 @@ class Resources:
         yield from (pair.tags for pair in self.key_pairs)
         yield from (attachment.own_tags for attachment in self.disks)
         yield from (tags_of(network.template) for network in self.networks)
+        yield from (resource.present for group in self.groups for resource in group.resource_tags())
         if self.pool is not None:
             yield from map(self.pool.tags, self.addresses)
 
     def objects(self) -> list[TaggedObject]:
-        """Return the machines, images and networks that keep tags of these resources, each once."""
-        return [*self._tagged_machines(), *self._tagged_images(), *map(TaggedNetwork, self.networks)]
+        """Return the machines, images, networks and groups that keep tags of these resources, each once."""
+        networks = map(TaggedNetwork, self.networks)
+        return [*self._tagged_machines(), *self._tagged_images(), *networks, *self.groups]
 
     def _tagged_machines(self) -> Iterable[TaggedMachine]:
         tagged_machines = {machine.id: TaggedMachine(machine, is_tagged=True) for machine in self.machines}
@@ -224,6 +277,9 @@ async def find_resources(call: Call, resource_ids: Sequence[str]) -> Resources:
         machines = tasks.start(find_machines(call, by_prefix[INSTANCE.prefix]))
         snapshots = tasks.start(snapshots_by_id(call, by_prefix[SNAPSHOT.prefix]))
         key_pairs = tasks.start(key_pairs_by_id(call, by_prefix[_KEY_PAIR]))
+        groups = tasks.start(
+            _tagged_groups(call, by_prefix[SECURITY_GROUP.prefix], by_prefix[SECURITY_GROUP_RULE.prefix])
+        )
         networks = tasks.start(find_networks(call, by_prefix[SUBNET.prefix], by_prefix[VPC.prefix]))
     volumes_found = volumes.result
     images_of_volumes = [volume.image for volume in volumes_found if isinstance(volume, ImageVolume)]
@@ -237,4 +293,22 @@ async def find_resources(call: Call, resource_ids: Sequence[str]) -> Resources:
         key_pairs=key_pairs.result,
         disks=[volume.attachment for volume in volumes_found if not isinstance(volume, ImageVolume)],
         networks=networks.result,
+        groups=groups.result,
     )
+
+
+async def _tagged_groups(call: Call, group_ids: Sequence[str], rule_ids: Sequence[str]) -> Sequence[TaggedGroup]:
+    """Return the groups with these ids, and those of the rules with these ids, each once."""
+    named = {group.id: group for group in await find_groups(call, group_ids)}
+    groups = dict(named)
+    rules_of: dict[int, list[str]] = {}
+    missing = set(rule_ids)
+    for group in await call.session.security_groups() if rule_ids else ():
+        await call.budget.spend(len(group.template))
+        if found := missing & GroupRules(group).records.keys():
+            groups.setdefault(group.id, group)
+            rules_of[group.id] = sorted(found)
+            missing -= found
+    if missing:
+        raise SECURITY_GROUP_RULE.not_found(*(text for text in rule_ids if text in missing))
+    return [TaggedGroup(group, id_ in named, rules_of.get(id_, ())) for id_, group in groups.items()]

@@ -1,6 +1,7 @@
 """Adding and removing tags (EC2 API Reference, CreateTags, DeleteTags).
 
-Instances, AMIs, volumes, snapshots, key pairs, elastic IPs, subnets and VPCs can be tagged.
+Instances, AMIs, volumes, snapshots, key pairs, elastic IPs, subnets, VPCs, security groups and their rules can be
+tagged.
 """
 
 from __future__ import annotations

@@ -10,6 +10,7 @@ import pytest
 from econed.catalogue import all_actions
 from econed.config.settings import Settings
 from tests.actions.keys.test_public_keys import ED25519
+from tests.actions.security_groups.groups import create, tcp
 from tests.actions.volumes.test_volumes import ZONE, instance, snapshot, volume
 from tests.support.cloud import Cloud
 from tests.support.images import create_image
@@ -26,6 +27,13 @@ def tags(resource_type: str, *items: dict[str, str]) -> dict[str, Any]:
 
 CREATING: dict[str, tuple[tuple[str, ...], Callable[[Cloud], dict[str, Any]]]] = {
     "AllocateAddress": (("elastic-ip",), lambda cloud: {}),
+    **{
+        f"AuthorizeSecurityGroup{direction}": (
+            ("security-group-rule",),
+            lambda cloud: {"GroupId": create(cloud), "IpPermissions": [tcp(22)]},
+        )
+        for direction in ("Ingress", "Egress")
+    },
     "CopyImage": (
         ("image", "snapshot"),
         lambda cloud: {"Name": "copy", "SourceImageId": UBUNTU, "SourceRegion": REGION},
@@ -36,6 +44,7 @@ CREATING: dict[str, tuple[tuple[str, ...], Callable[[Cloud], dict[str, Any]]]] =
     ),
     "CreateImage": (("image", "snapshot"), lambda cloud: {"Name": "web", "InstanceId": instance(cloud)}),
     "CreateKeyPair": (("key-pair",), lambda cloud: {"KeyName": "mine"}),
+    "CreateSecurityGroup": (("security-group",), lambda cloud: {"GroupName": "web", "Description": "web"}),
     "CreateSnapshot": (("snapshot",), lambda cloud: {"VolumeId": volume(cloud)}),
     "CreateVolume": (("volume",), lambda cloud: {"AvailabilityZone": ZONE, "Size": 1}),
     "ImportKeyPair": (("key-pair",), lambda cloud: {"KeyName": "mine", "PublicKeyMaterial": ED25519.encode()}),

@@ -373,6 +373,7 @@ def test_an_unknown_filter_of_tags_is_refused(cloud: Cloud, name: str) -> None:
         ),
         ([{"Name": "resource-type", "Values": ["subnet"]}], {"one.vnpool.info"}),
         ([{"Name": "resource-id", "Values": ["vpc-00000001"]}], {"one.vnpool.info"}),
+        ([{"Name": "resource-id", "Values": ["sg-00000001"]}], {"one.secgrouppool.info"}),
         ([{"Name": "resource-type", "Values": ["network-acl"]}], set()),
     ],
 )
