@@ -9,6 +9,7 @@ from typing import Final, TextIO
 
 from econed.cli.check_access import check_amis, check_datastore, check_rights, check_types
 from econed.cli.check_keys import key_rows
+from econed.cli.check_networks import check_networks
 from econed.cli.connection import is_wrong_credentials
 from econed.cli.installation import Exit
 from econed.cli.survey import Row, Survey, Verdict
@@ -95,7 +96,15 @@ async def cloud_rows(
         yield row
     ec2_groups = _select_groups(all_groups, users, group_names)
     survey = Survey(loaded, serveradmin, ec2_groups, bool(group_names), await serveradmin.acl_rules())
-    for check in (check_types, check_amis, _check_cluster, check_datastore, _check_elastic_ips, check_rights):
+    for check in (
+        check_types,
+        check_amis,
+        _check_cluster,
+        check_datastore,
+        _check_elastic_ips,
+        check_networks,
+        check_rights,
+    ):
         try:
             async for row in check(survey):
                 yield row

@@ -136,6 +136,10 @@ class Settings:
     """Whether DescribeInstances lists recently terminated instances."""
     terminated_instances_expiration_time: Annotated[int, values.integer(0, 10**9, "seconds")] = 900
     """Seconds for which a terminated instance is listed."""
+    network_security_group: Annotated[Literal["refuse", "warn"], values.one_of("refuse", "warn")] = "refuse"
+    """What RunInstances does with security groups that do not protect an instance in its network."""
+    filtering_drivers: Annotated[tuple[str, ...], values.drivers] = ("fw", "ebtables", "802.1Q", "vxlan")
+    """Drivers of OpenNebula networks (VN_MAD) that filter traffic by security groups."""
     elasticips_vnet_id: Annotated[int | None, values.optional(values.integer(0, _LARGEST_ID))] = None
     """OpenNebula virtual network from which elastic IPs are allocated; None: there are no elastic IPs."""
     associate_script: Annotated[tuple[str, ...] | None, values.optional(values.command)] = None

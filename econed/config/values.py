@@ -32,6 +32,7 @@ _INTEGER = re.compile(r"0|[1-9][0-9]{0,17}", re.ASCII)
 _DECIMAL = re.compile(r"[0-9]{1,12}(\.[0-9]{1,9})?", re.ASCII)
 _REGION = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,126}[A-Za-z0-9])?", re.ASCII)
 _FILE_SYSTEM = re.compile(r"[A-Za-z0-9_.-]+", re.ASCII)
+_DRIVER = re.compile(r"[\w.-]{1,64}", re.ASCII)
 _MAX_PROCESSES = 64
 _DUPLICATE_URL = "expected URLs that differ, {} is listed twice"
 
@@ -204,6 +205,19 @@ def certificates(node: yaml.Node) -> tuple[CertificateFiles, ...]:
         return CertificateFiles(**files)
 
     return _read_items(node.value, read)
+
+
+def drivers(node: yaml.Node) -> tuple[str, ...]:
+    """Read the name of a network driver, or a list of them."""
+    what = "the name of a network driver, or a list of them"
+
+    def read(item: yaml.Node) -> str:
+        text = word(item, what)
+        if not _DRIVER.fullmatch(text):
+            raise InvalidValue.expected(what, item)
+        return text
+
+    return tuple(dict.fromkeys(_read_items(_items_of(node), read)))
 
 
 # Hosts, networks and URLs

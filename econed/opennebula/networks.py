@@ -10,7 +10,7 @@ from lxml import etree
 
 from econed.opennebula.attributes import Attributes, Vector
 from econed.opennebula.states import NetworkState
-from econed.opennebula.values import ipv4, ipv6, mac, whole_number
+from econed.opennebula.values import ids_in, ipv4, ipv6, mac, whole_number
 from econed.opennebula.views import OwnedView, View
 
 HELD = -1
@@ -116,6 +116,16 @@ class VirtualNetwork(OwnedView):
     def cluster_ids(self) -> tuple[int, ...]:
         """The ids of the clusters whose hosts can access it."""
         return self._numbers("CLUSTERS/ID")
+
+    @property
+    def driver(self) -> str:
+        """The driver that connects machines to it (VN_MAD)."""
+        return self._text("VN_MAD")
+
+    @property
+    def security_group_ids(self) -> tuple[int, ...]:
+        """The ids of its own security groups, which oned joins to those of each NIC in it."""
+        return ids_in(self.template_text("SECURITY_GROUPS"))
 
     @property
     def parent_network_id(self) -> int | None:

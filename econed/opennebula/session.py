@@ -61,6 +61,14 @@ class Session(ReadSession):
         """Detach a disk (one.vm.detach)."""
         await self.oned.call(self.user, "one.vm.detach", vm_id, disk_id)
 
+    async def nic_add_group(self, vm_id: int, nic_id: int, group_id: int) -> None:
+        """Add a security group to a NIC (one.vm.attachsg, since 6.0): at once, also while the machine runs."""
+        await self.oned.call(self.user, "one.vm.attachsg", vm_id, nic_id, group_id)
+
+    async def nic_remove_group(self, vm_id: int, nic_id: int, group_id: int) -> None:
+        """Remove a security group from a NIC (one.vm.detachsg, since 6.0)."""
+        await self.oned.call(self.user, "one.vm.detachsg", vm_id, nic_id, group_id)
+
     async def nic_detach(self, vm_id: int, nic_id: int) -> None:
         """Detach a NIC, with its aliases (one.vm.detachnic); the machine is in HOTPLUG_NIC meanwhile."""
         await self.oned.call(self.user, "one.vm.detachnic", vm_id, nic_id)

@@ -112,6 +112,23 @@ def test_the_network_of_the_elastic_ips_is_not_one_that_a_group_should_use(cloud
     assert found == [f'cannot use any network: oneacl create "@{group} NET/#0 USE"']
 
 
+def test_a_network_in_which_security_groups_do_not_protect_is_noted(cloud: Cloud) -> None:
+    """With the command that takes the groups off that OpenNebula gives to every network, where that is enough."""
+    loaded = loaded_configuration(filtering_drivers=("dummy",), elasticips_vnet_id=1)
+
+    def notes(loaded: LoadedConfiguration) -> dict[str, str]:
+        return {row.subject: row.text for row in rows(cloud, loaded) if row.subject.startswith("network ")}
+
+    added = "OpenNebula adds its own security groups sg-00000000 to those of each interface"
+    command = "echo 'SECURITY_GROUPS=\"\"' >none.txt && onevnet update 0 none.txt --append"
+    start = "private: EC2's security groups do not protect instances, since"
+    assert notes(loaded) == {"network 0": f"{start} {added}: {command}"}
+    cloud.oneadmin("one.vn.update", 0, 'SECURITY_GROUPS=""', 1)
+    assert notes(loaded) == {}
+    filters = "its driver 'dummy' does not filter traffic (filtering_drivers)"
+    assert notes(loaded_configuration(elasticips_vnet_id=1)) == {"network 0": f"{start} {filters}"}
+
+
 def test_an_instance_type_not_usable_by_any_group_is_bad(cloud: Cloud) -> None:
     """With one group the row has the command that grants the right."""
     command = f'oneacl create "@{group_id(cloud)} TEMPLATE/#0 USE"'

@@ -14,6 +14,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, TypedDict
 
 from econed.actions.inputs import check_text
+from econed.actions.instances.launch_groups import NO_GROUPS, GroupNames, Protection
 from econed.actions.machines.interface_facts import MAX_DESCRIPTION, nic_description
 from econed.actions.machines.interfaces import ENI, new_eni
 from econed.actions.networks.lookup import AVAILABLE, find_subnets, subnets
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     from econed.actions.call import Call
     from econed.actions.networks.lookup import Subnet
     from econed.opennebula.attributes import Attributes
-    from econed.opennebula.documents import Vector
+    from econed.opennebula.documents import SecurityGroup, Vector
 
 MAX_INTERFACES = 15
 """Network interfaces of an instance: as many as the largest of Amazon's instance types has on one card."""
@@ -51,6 +52,7 @@ class PrivateIpAddressSpecification(TypedDict, total=False):
 class InterfaceSpecification(TypedDict, total=False):
     """An interface that is made with an instance (EC2 InstanceNetworkInterfaceSpecification)."""
 
+    Groups: Sequence[str]
     DeviceIndex: int
     SubnetId: str
     PrivateIpAddress: str
@@ -60,11 +62,16 @@ class InterfaceSpecification(TypedDict, total=False):
 
 @dataclass(frozen=True)
 class RequestedInterface:
-    """An interface as a request describes it; without `subnet_id` it is in the network of the template's NIC."""
+    """An interface as a request describes it; without `subnet_id` it is in the network of the template's NIC.
 
-    subnet_id: str
+    Without `groups` it has the groups of the template's NIC. If it `is_every`, it describes all NICs of the template.
+    """
+
+    subnet_id: str = ""
     ip: IPv4Address | None = None
     description: str = ""
+    groups: GroupNames = NO_GROUPS
+    is_every: bool = False
 
 
 @dataclass(frozen=True)
@@ -77,17 +84,21 @@ class LaunchInterface:
 
 
 def requested_interfaces(
-    subnet_id: str, private_ip: str, specifications: Sequence[InterfaceSpecification], max_count: int
+    subnet_id: str,
+    private_ip: str,
+    groups: GroupNames,
+    specifications: Sequence[InterfaceSpecification],
+    max_count: int,
 ) -> tuple[RequestedInterface, ...]:
     """Return the interfaces that a request describes, in the order of their device indexes; none if it does not.
 
     Raises `EC2Error` for combinations that EC2 does not allow, and for texts that are no addresses.
     """
-    if specifications and (subnet_id or private_ip):
+    if specifications and (subnet_id or private_ip or groups):
         raise EC2Error(
             "InvalidParameterCombination",
-            "Network interfaces and an instance-level subnet ID or private IP address may not be specified on the same "
-            "request",
+            "Network interfaces and an instance-level subnet ID, private IP address or security groups may not be "
+            "specified on the same request",
         )
     if len(specifications) > MAX_INTERFACES:
         raise EC2Error(
@@ -99,8 +110,10 @@ def requested_interfaces(
     if specifications:
         ordered = sorted(specifications, key=lambda specification: specification.get("DeviceIndex", 0))
         requested = tuple(map(_requested, ordered))
+    elif subnet_id or private_ip:
+        requested = (RequestedInterface(subnet_id, _address(private_ip), groups=groups),)
     else:
-        requested = (RequestedInterface(subnet_id, _address(private_ip)),) if subnet_id or private_ip else ()
+        requested = (RequestedInterface(groups=groups, is_every=True),) if groups else ()
     if max_count > 1 and any(interface.ip is not None for interface in requested):
         raise EC2Error(
             "InvalidParameterCombination", "PrivateIpAddress cannot be given for more than one instance (MaxCount)."
@@ -119,7 +132,8 @@ def _requested(specification: InterfaceSpecification) -> RequestedInterface:
         )
     description = specification.get("Description", "")
     check_text("NetworkInterface.Description", description, MAX_DESCRIPTION)
-    return RequestedInterface(specification.get("SubnetId", ""), _address("".join(texts)), description)
+    groups = GroupNames.of(specification.get("Groups", ()))
+    return RequestedInterface(specification.get("SubnetId", ""), _address("".join(texts)), description, groups)
 
 
 def _text(address: PrivateIpAddressSpecification) -> str:
@@ -139,18 +153,18 @@ def _address(text: str) -> IPv4Address | None:
 
 @dataclass(frozen=True)
 class RequestedSubnets:
-    """The subnets that a request names, by network id; and all, if an address is for a network of the type."""
+    """The subnets that a request names, by network id; and all, if it has an address or groups for the type's."""
 
     named: Mapping[int, Subnet]
     subnets: Sequence[Subnet] = ()
 
     def of(self, requested: RequestedInterface, nic: Vector, user: str) -> Subnet | None:
-        """Return the subnet of an interface; None if the request does not name it, nor an address in it.
+        """Return the subnet of an interface; None if it is not known which that is, or need not be.
 
         Without a subnet id, that is the network of the NIC in the template of a machine of `user`.
         """
-        if requested.subnet_id or requested.ip is None:
-            return self.named[SUBNET.parse(requested.subnet_id)] if requested.subnet_id else None
+        if requested.subnet_id:
+            return self.named[SUBNET.parse(requested.subnet_id)]
         by_network = {subnet.network.id: subnet for subnet in self.subnets}
         networks = networks_of_nic(nic, (subnet.network for subnet in self.subnets), user)
         return next((by_network[network.id] for network in networks), None)
@@ -160,7 +174,9 @@ async def requested_subnets(call: Call, requested: Sequence[RequestedInterface])
     """Return the subnets for interfaces; raises the errors of `find_subnets`."""
     found = await find_subnets(call, [interface.subnet_id for interface in requested if interface.subnet_id])
     named = {subnet.network.id: subnet for subnet in found}
-    needs_all = any(interface.ip is not None and not interface.subnet_id for interface in requested)
+    needs_all = any(
+        not interface.subnet_id and (interface.ip is not None or interface.groups) for interface in requested
+    )
     return RequestedSubnets(named, await subnets(call) if needs_all else ())
 
 
@@ -168,6 +184,7 @@ def launch_interfaces(
     call: Call,
     requested: Sequence[RequestedInterface],
     subnets: RequestedSubnets,
+    groups: Mapping[GroupNames, Sequence[SecurityGroup]],
     attributes: Attributes,
     zone_cluster_id: int | None,
     min_count: int,
@@ -177,11 +194,16 @@ def launch_interfaces(
     Raises `EC2Error` if a subnet does not fit: InsufficientFreeAddressesInSubnet, InvalidParameterValue for an address
     outside of it, InvalidParameterCombination if no availability zone has all subnets.
     """
-    nics = [*attributes.vectors("NIC"), *({},) * len(requested)]
-    interfaces = tuple(
-        _interface(interface, subnets.of(interface, nic, call.caller.name), nic)
-        for interface, nic in zip(requested, nics, strict=False)
-    )
+    nics = attributes.vectors("NIC")
+    if requested and requested[0].is_every:
+        requested = [requested[0]] * max(1, len(nics))
+    protection = Protection(call.settings, call.caller.name)
+    interfaces = []
+    for interface, nic in zip(requested, (*nics, *({},) * len(requested)), strict=False):
+        subnet, own_groups = subnets.of(interface, nic, call.caller.name), groups.get(interface.groups, ())
+        interfaces.append(_interface(interface, subnet, nic, [group.id for group in own_groups]))
+        if own_groups:
+            protection.check(own_groups, subnet)
     named = [interface.subnet for interface in interfaces if interface.subnet is not None]
     _check_zone(named, zone_cluster_id)
     for network_id, needed in Counter(subnet.network.id for subnet in named).items():
@@ -190,10 +212,12 @@ def launch_interfaces(
             raise EC2Error("IncorrectState", f"The subnet '{subnet.id}' is not available.")
         if subnet.network.free < needed * min_count:
             raise no_free_addresses(subnet.id)
-    return interfaces
+    return tuple(interfaces)
 
 
-def _interface(requested: RequestedInterface, subnet: Subnet | None, nic: Vector) -> LaunchInterface:
+def _interface(
+    requested: RequestedInterface, subnet: Subnet | None, nic: Vector, group_ids: Iterable[int]
+) -> LaunchInterface:
     if subnet is None and (not nic or requested.ip is not None):
         raise EC2Error(
             "InvalidParameterCombination",
@@ -207,6 +231,8 @@ def _interface(requested: RequestedInterface, subnet: Subnet | None, nic: Vector
             "InvalidParameterValue", f"Address {requested.ip} does not fall within the subnet's address range"
         )
     members = {**inherited, **network, **address, **nic_description(requested.description)}
+    if group_texts := [str(group_id) for group_id in sorted(group_ids)]:
+        members["SECURITY_GROUPS"] = ",".join(group_texts)
     return LaunchInterface(MappingProxyType(members), subnet, requested.ip)
 
 

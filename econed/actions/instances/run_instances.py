@@ -13,6 +13,7 @@ from econed.actions.images.lookup import amis_by_id
 from econed.actions.inputs import Placement, TagSpecification
 from econed.actions.instances.block_devices import BlockDeviceMapping, block_devices
 from econed.actions.instances.launch import launch
+from econed.actions.instances.launch_groups import GroupNames, groups_by_names
 from econed.actions.instances.network_interfaces import (
     InterfaceSpecification,
     launch_interfaces,
@@ -69,7 +70,6 @@ _AS_IS = {
     "NetworkInterfaces.AssociatePublicIpAddress": False,
     "NetworkInterfaces.DeleteOnTermination": True,
     "Placement.Tenancy": "default",
-    "SecurityGroups": ["default"],
 }
 
 
@@ -88,6 +88,8 @@ async def run_instances(
     tag_specifications: Sequence[TagSpecification] = (),
     client_token: str | None = None,
     instance_initiated_shutdown_behavior: str = "stop",
+    security_group_ids: Sequence[str] = (),
+    security_groups: Sequence[str] = (),
     subnet_id: str = "",
     private_ip_address: str = "",
     network_interfaces: Sequence[InterfaceSpecification] = (),
@@ -99,7 +101,8 @@ async def run_instances(
     _check_counts(min_count, max_count)
     token = ClientToken.of(call, client_token)
     tags = specified_tags(tag_specifications, "instance", "volume")
-    requested = requested_interfaces(subnet_id, private_ip_address, network_interfaces, max_count)
+    group_names = GroupNames.of(security_group_ids, security_groups)
+    requested = requested_interfaces(subnet_id, private_ip_address, group_names, network_interfaces, max_count)
     checked_user_data = _checked_user_data(user_data)
     async with TaskGroup() as reads:
         zone_cluster = reads.start(_zone_cluster_id(call, (placement or {}).get("AvailabilityZone")))
@@ -110,6 +113,7 @@ async def run_instances(
         clusters, vpc_ids = reads.start(call.cluster_names()), reads.start(read_vpc_ids(call))
         group = reads.start(_placement_group(call, placement or {}))
         subnets = reads.start(requested_subnets(call, requested))
+        groups = reads.start(groups_by_names(call, [interface.groups for interface in requested]))
     (user, pair), image, zone_cluster_id = user_and_pair.result, image_read.result, zone_cluster.result
     texts = {
         "key_name": None if pair is None else pair.name,
@@ -133,7 +137,13 @@ async def run_instances(
         placement_group=group.result,
         devices=await block_devices(call, block_device_mappings, image, tags["volume"]),
         interfaces=launch_interfaces(
-            call, requested, subnets.result, launched_type.attributes, zone_cluster_id, min_count
+            call,
+            requested,
+            subnets.result,
+            groups.result,
+            launched_type.attributes,
+            zone_cluster_id,
+            min_count,
         ),
     )
     _check_volumes(plan)

@@ -13,7 +13,9 @@ from typing import TYPE_CHECKING, Literal, NotRequired, TypedDict
 
 from econed.actions.action import Parts, action
 from econed.actions.inputs import AttributeBooleanValue, AttributeValue, Filter, check_text
+from econed.actions.instances.launch_groups import GroupNames
 from econed.actions.instances.remembered import Surroundings
+from econed.actions.interfaces.groups import group_change
 from econed.actions.interfaces.view import INTERFACE_FILTERS, network_interface_view
 from econed.actions.listing import Page, in_parts, single_set, with_first_set
 from econed.actions.machines.interface_facts import (
@@ -173,14 +175,16 @@ async def modify_network_interface_attribute(
     description: AttributeValue | None = None,
     source_dest_check: AttributeBooleanValue | None = None,
     attachment: AttachmentChanges | None = None,
+    groups: Sequence[str] | None = None,
 ) -> None:
     """Change attributes of a network interface (EC2 ModifyNetworkInterfaceAttribute).
 
     An interface ends with its instance, so DeleteOnTermination may only be true. SourceDestCheck may be false where the
-    network does not drop packets with other addresses.
+    network does not drop packets with other addresses. Groups replaces the security groups, at once.
     """
     (interface,) = await find_interfaces(call, [network_interface_id])
     machine, nic = interface.machine, interface.nic
+    change = None if groups is None else await group_change(call, interface, GroupNames.of(groups))
     changes = []
     if description is not None:
         text = description.get("Value", "")
@@ -197,9 +201,17 @@ async def modify_network_interface_attribute(
         changes.append(source_dest_check_text(machine, nic, value))
     if attachment is not None:
         _check_attachment(interface, attachment)
-    if text := template(*changes):
-        check_size(machine.user_template, text, MAX_ON_MACHINE, too_many_tags())
-        await call.change_all(Right.MANAGE, [machine], lambda target: call.session.vm_update(target.id, text))
+    text = template(*changes)
+    check_size(machine.user_template, text, MAX_ON_MACHINE, too_many_tags())
+
+    async def make_changes(target: VirtualMachine) -> None:
+        if text:
+            await call.session.vm_update(target.id, text)
+        if change is not None:
+            await change.make(call)
+
+    if text or change is not None:
+        await call.change_all(Right.MANAGE, [machine], make_changes)
 
 
 async def _drops_other_addresses(call: Call, nic: Nic) -> bool:

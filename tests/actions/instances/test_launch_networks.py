@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from econed.actions.instances.launch_groups import GroupNames
 from econed.actions.instances.network_interfaces import requested_interfaces
 from econed.errors import EC2Error
 from tests.actions.networks.networks import network, with_elastic_ips, without_rule
@@ -186,5 +187,5 @@ def test_the_subnet_must_be_in_the_requested_zone(cloud: Cloud) -> None:
 @given(st.permutations(range(6)))
 def test_the_order_of_interfaces_is_that_of_their_indexes(order: list[int]) -> None:
     specifications = [{"DeviceIndex": index, "Description": str(index)} for index in order]
-    requested = requested_interfaces("", "", specifications, 1)  # type: ignore[arg-type]
+    requested = requested_interfaces("", "", GroupNames(), specifications, 1)  # type: ignore[arg-type]
     assert [interface.description for interface in requested] == [str(index) for index in range(6)]

@@ -1,0 +1,117 @@
+"""The security groups of the interfaces of a launch, and whether they protect them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import TYPE_CHECKING
+
+from twisted.logger import Logger
+
+from econed.actions.networks.protection import why_unprotected
+from econed.actions.security_groups.lookup import find_groups, vpc_number_of
+from econed.errors import EC2Error
+from econed.ids import SECURITY_GROUP
+from econed.opennebula.security_groups import DEFAULT_SECURITY_GROUP
+
+if TYPE_CHECKING:
+    from econed.actions.call import Call
+    from econed.actions.networks.lookup import Subnet
+    from econed.config.settings import Settings
+    from econed.opennebula.documents import SecurityGroup
+
+MAX_PER_INTERFACE = 5
+"""Security groups of one interface (EC2, "Amazon VPC quotas")."""
+
+
+@dataclass(frozen=True)
+class GroupNames:
+    """The security groups that a request names, for all interfaces or for one: EC2 ids, and names."""
+
+    ids: tuple[str, ...] = ()
+    names: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, ids: Iterable[str], names: Iterable[str] = ()) -> GroupNames:
+        """Return those of the texts that are not empty, each once.
+
+        Raises `EC2Error` SecurityGroupsPerInterfaceLimitExceeded if there are too many.
+        """
+        named = cls(tuple(dict.fromkeys(filter(None, ids))), tuple(dict.fromkeys(filter(None, names))))
+        if len(named.ids) + len(named.names) > MAX_PER_INTERFACE:
+            raise too_many_groups()
+        return named
+
+    def __bool__(self) -> bool:
+        return bool(self.ids or self.names)
+
+
+NO_GROUPS = GroupNames()
+
+
+async def groups_by_names(
+    call: Call, requested: Iterable[GroupNames]
+) -> Mapping[GroupNames, tuple[SecurityGroup, ...]]:
+    """Return the groups that the caller may USE, by how they are named; raises the errors of `find_groups`."""
+    distinct = [names for names in dict.fromkeys(requested) if names]
+    if not distinct:
+        return {}
+    if len(distinct) == 1:
+        (only,) = distinct
+        return {only: await find_groups(call, only.ids, only.names)}
+    ids = [text for names in distinct for text in names.ids]
+    by_id = {group.id: group for group in await find_groups(call, ids)}
+    return {names: tuple(by_id[SECURITY_GROUP.parse(text)] for text in names.ids) for names in distinct}
+
+
+@dataclass(frozen=True)
+class Protection:
+    """Checks that security groups protect the instances of one user, as the settings say."""
+
+    settings: Settings
+    user: str
+    log: Logger = field(default_factory=partial(Logger, namespace="econed.networks"))
+
+    def check(self, groups: Sequence[SecurityGroup], subnet: Subnet | None, *, are_only: bool = False) -> None:
+        """Check that groups are of the VPC of a subnet, and protect what is in it.
+
+        If they `are_only` groups of an interface, those of its network are not added to them.
+
+        Raises `EC2Error` InvalidParameter for a group of another VPC and, unless `network_security_group` is warn,
+        InvalidParameterCombination if traffic may pass that none of the groups allows. `subnet` is None if OpenNebula
+        chooses the network later.
+        """
+        group_ids = {group.id for group in groups}
+        if subnet is None:
+            if DEFAULT_SECURITY_GROUP not in group_ids:
+                self._refuse_or_warn("OpenNebula chooses the network of the instance later: specify SubnetId")
+            return
+        for group in groups:
+            if vpc_number_of(group) != subnet.vpc.number:
+                group_id = SECURITY_GROUP.format(group.id)
+                raise EC2Error(
+                    "InvalidParameter",
+                    f"Security group {group_id} and subnet {subnet.id} belong to different networks.",
+                )
+        all_ids = group_ids.union(subnet.network.security_group_ids) if are_only else group_ids
+        is_open = DEFAULT_SECURITY_GROUP in group_ids
+        reason = None if is_open else why_unprotected(subnet.network, all_ids, self.settings.filtering_drivers)
+        if reason is not None:
+            self._refuse_or_warn(
+                f"the security groups do not protect an instance in {subnet.id}: {reason}. Choose another subnet; an "
+                "administrator of the cloud can change this one"
+            )
+
+    def _refuse_or_warn(self, reason: str) -> None:
+        if self.settings.network_security_group == "refuse":
+            raise EC2Error("InvalidParameterCombination", f"{reason[:1].upper()}{reason[1:]}.")
+        self.log.warn("{user}: {reason}, and network_security_group is warn", user=self.user, reason=reason)
+
+
+def too_many_groups() -> EC2Error:
+    """Return the error for an interface with too many security groups."""
+    return EC2Error(
+        "SecurityGroupsPerInterfaceLimitExceeded",
+        f"The maximum number of security groups per interface has been reached. ({MAX_PER_INTERFACE})",
+    )
