@@ -33,6 +33,14 @@ _DEFAULTS = (
     "The default VPC is always there; its subnets are the networks that you may use: an administrator shares a network "
     "with 'onevnet chmod NETWORK 644'."
 )
+_VPCS = (
+    "VPCs and subnets are virtual networks of OpenNebula: an administrator creates one with 'onevnet create FILE', and "
+    "shares it with 'onevnet chmod NETWORK 640'."
+)
+_INTERFACES = (
+    "OpenNebula has no network interface without an instance, and cannot move an address from one to another: describe "
+    "the interfaces in RunInstances (NetworkInterface.N). One that is detached is deleted."
+)
 _PREFIX_LISTS = "Security groups of OpenNebula have no lists of prefixes: use a rule for each of them."
 
 UNSUPPORTED: Final[Mapping[str, str]] = MappingProxyType(
@@ -64,6 +72,15 @@ UNSUPPORTED: Final[Mapping[str, str]] = MappingProxyType(
         **dict.fromkeys(("AssociateDhcpOptions", "CreateDhcpOptions", "DeleteDhcpOptions"), _DHCP),
         **dict.fromkeys(("AssociateSubnetCidrBlock", "AssociateVpcCidrBlock"), _BLOCKS),
         **dict.fromkeys(("CreateDefaultSubnet", "CreateDefaultVpc"), _DEFAULTS),
+        **dict.fromkeys(("CreateSubnet", "CreateVpc", "DeleteSubnet", "DeleteVpc", "ModifyVpcTenancy"), _VPCS),
+        **dict.fromkeys(
+            (
+                *("AssignIpv6Addresses", "AssignPrivateIpAddresses", "AttachNetworkInterface"),
+                *("CreateNetworkInterface", "DeleteNetworkInterface", "UnassignIpv6Addresses"),
+                "UnassignPrivateIpAddresses",
+            ),
+            _INTERFACES,
+        ),
         "CreateManagedPrefixList": _PREFIX_LISTS,
     }
 )

@@ -6,8 +6,9 @@ from collections.abc import AsyncGenerator
 
 from econed.actions.networks.protection import why_unprotected
 from econed.cli.survey import Row, Survey, Verdict
+from econed.opennebula.template import attribute
 
-NO_GROUPS = "echo 'SECURITY_GROUPS=\"\"' >none.txt && onevnet update {} none.txt --append"
+NO_GROUPS = f"echo '{attribute('SECURITY_GROUPS', '')}' >none.txt && onevnet update {{}} none.txt --append"
 
 
 async def check_networks(survey: Survey) -> AsyncGenerator[Row, None]:

@@ -56,4 +56,4 @@ def test_members_of_structures_and_values_accepted_as_is_are_listed() -> None:
     assert "`Placement` (`AvailabilityZone`, `GroupName`, `GroupId`)" in run_instances
     assert "`TagSpecifications` (`ResourceType`, `Tags` (`Key`, `Value`))" in run_instances
     assert "`DisableApiStop` = `false`" in run_instances
-    assert "`SecurityGroups` = `default`" in run_instances
+    assert "`Placement.Tenancy` = `default`" in run_instances

@@ -84,7 +84,7 @@ ACTIONS_MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "tags": ("security_groups", "networks", "addresses", "volumes", "images", "keys", "disk_images", "machines"),
     "interfaces": ("instances", "networks", "addresses", "machines"),
     "instances": (
-        *("addresses", "networks", "placement_groups", "volumes", "images", "keys", "regions"),
+        *("addresses", "networks", "security_groups", "placement_groups", "volumes", "images", "keys", "regions"),
         *("disk_images", "machines"),
     ),
     "security_groups": ("networks",),

@@ -169,6 +169,16 @@ class FurnishedCloud:
         self.elastic_networks.add(network_id)
         return network_id
 
+    def network_without_groups(self) -> int:
+        """Create a network for everybody of the group that has no security groups of its own."""
+        name = f"{self.prefix}-{next(self._numbers)}"
+        text = f'NAME="{name}"\nVN_MAD="dummy"\nBRIDGE="none"\nAR=[TYPE="IP4",IP="10.78.0.10",SIZE="200"]'
+        network_id = self._allocated("vn", self.admin.make("one.vn.allocate", text, -1))
+        self._await_network(network_id)
+        self.admin("one.vn.update", network_id, 'SECURITY_GROUPS=""', 1)
+        self._share("vn", network_id)
+        return network_id
+
     def reservation(self, name: str, owner: Person, size: int = 4) -> int:
         """Reserve addresses of the network for a user, who alone may use them, and return the id of the reservation."""
         network_id = owner.oned.make("one.vn.reserve", self.network, f'NAME="{name}"\nSIZE="{size}"')
