@@ -18,6 +18,7 @@ from econed.cli.account import AccountError, become
 from econed.cli.connection import client, is_wrong_credentials, run_in_reactor
 from econed.cli.entry import exit_with
 from econed.cli.installation import CommandFailed, Exit, Installation
+from econed.cli.journal import Priority, write_text
 from econed.cli.keys import Keys, reporting_errors
 from econed.cli.options import parse
 from econed.cli.process import StartFailed, accepts_connections, start, twistd
@@ -231,7 +232,7 @@ class Server:
     def _load_configuration(self, log_file: Path | None = None) -> LoadedConfiguration:
         loaded = configtest.load(self.installation.conf, self.environ, log_file)
         for warning in loaded.all_warnings(time.time()):
-            self._print(f"warning: {warning}")
+            write_text(f"warning: {warning}", self.out, Priority.WARNING, self.environ)
         return loaded
 
     def _running(self) -> Running:
@@ -346,13 +347,13 @@ def main(arguments: Sequence[str], environ: Mapping[str, str], out: TextIO, err:
             case name:
                 return int(getattr(server, name)())
     except CommandFailed as error:
-        print(f"econe-server: {error.text}", file=err)
+        write_text(f"econe-server: {error.text}", err, Priority.ERROR, environ)
         return int(error.code)
     except (PidFileError, AccountError) as error:
-        print(f"econe-server: {error}", file=err)
+        write_text(f"econe-server: {error}", err, Priority.ERROR, environ)
         return int(Exit.FAILED)
     except ConfigError as error:
-        print(f"econe-server: invalid configuration:\n{error}", file=err)
+        write_text(f"econe-server: invalid configuration:\n{error}", err, Priority.ERROR, environ)
         return int(Exit.BAD_CONFIGURATION)
 
 

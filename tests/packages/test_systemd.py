@@ -69,7 +69,7 @@ def test_a_reload_with_errors_fails_and_says_why(system: System, units: tuple[st
         conf.write_text(valid.replace(":workers: 1\n", "") + text, "utf-8")
         for command in (("systemctl", "reload", SERVICE), ("econe-server", "configtest")):
             assert system.tried(*command).returncode != 0, command
-        assert reason in _journal(system)
+        assert reason in _journal(system, "--priority=warning")
         assert reason in system.tried("systemctl", "status", "--full", SERVICE).stdout
     conf.write_text(valid, "utf-8")
     system.run("systemctl", "reload", SERVICE)
@@ -139,8 +139,8 @@ def test_the_command_names_the_service_if_it_runs(system: System) -> None:
     assert system.status() == REJECTED
 
 
-def _journal(system: System) -> str:
-    return system.run("journalctl", "--unit", SERVICE, "--output=cat")
+def _journal(system: System, *options: str) -> str:
+    return system.run("journalctl", "--unit", SERVICE, "--output=cat", *options)
 
 
 # Packages
