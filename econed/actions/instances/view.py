@@ -25,6 +25,7 @@ from econed.actions.machines.placement import availability_zone_of
 from econed.actions.machines.state import InstanceState, is_failure, state_of
 from econed.actions.machines.times import launch_time, stop_time, termination_time
 from econed.actions.networks.lookup import DEFAULT_VPC, NO_VPC_IDS
+from econed.actions.security_groups.names import ec2_name
 from econed.actions.tagging import tags_of
 from econed.actions.timestamps import timestamp
 from econed.ids import (
@@ -359,7 +360,7 @@ def interface_view(
 def _groups(machine: VirtualMachine, nic: Nic) -> list[GroupIdentifierTypeDef]:
     names = machine.security_group_names
     return [
-        {"GroupId": SECURITY_GROUP.format(group_id), "GroupName": names.get(group_id, "")}
+        {"GroupId": SECURITY_GROUP.format(group_id), "GroupName": ec2_name(names.get(group_id, ""))}
         for group_id in nic.security_group_ids
     ]
 

@@ -18,8 +18,8 @@ from econed.actions.security_groups.lookup import (
     facts_text,
     find_group,
     find_groups,
-    opennebula_name,
 )
+from econed.actions.security_groups.names import opennebula_name
 from econed.actions.security_groups.records import GroupRules
 from econed.actions.security_groups.rules import ALL_PROTOCOLS, ANY, ANY_IPV4, TrafficRule, written
 from econed.actions.security_groups.view import group_view

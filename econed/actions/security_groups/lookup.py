@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
-import re
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Final
 
 from econed.actions.by_id import find_by_ids
+from econed.actions.security_groups.names import ec2_name, opennebula_name
 from econed.errors import EC2Error
 from econed.ids import DEFAULT_VPC_NUMBER, SECURITY_GROUP, VPC
 from econed.opennebula.pools import OwnerFilter
@@ -32,24 +31,6 @@ _NAME = "EC2_GROUP_NAME"
 _DESCRIPTION = "EC2_DESCRIPTION"
 _VPC = "EC2_VPC_ID"
 
-_MAX_OPENNEBULA_NAME = 128
-_DIGITS = 16
-_REFUSED_CHARACTERS = re.compile(r"""["#$&'/:;<>{|}]""")
-"""Characters that oned refuses in the name of a security group (recordings of 5.12 and 7.4)."""
-
-
-def opennebula_name(name: str, vpc_number: int) -> str:
-    """Return the name in OpenNebula of the group with a name in a VPC: the same in every process.
-
-    OpenNebula's names are unique per owner, so with this name EC2's are unique per owner and VPC. It is EC2's name in
-    the default VPC, unless OpenNebula refuses that; then it ends with a digest.
-    """
-    is_refused = _REFUSED_CHARACTERS.search(name) or len(name) > _MAX_OPENNEBULA_NAME or name != name.strip()
-    if vpc_number == DEFAULT_VPC_NUMBER and not is_refused:
-        return name
-    suffix = f" ({hashlib.sha256(f'{vpc_number} {name}'.encode()).hexdigest()[:_DIGITS]})"
-    return _REFUSED_CHARACTERS.sub("_", name.strip())[: _MAX_OPENNEBULA_NAME - len(suffix)] + suffix
-
 
 def facts_text(name: str, description: str, vpc_number: int) -> str:
     """Return the template text with the name of a new group, its description, and its VPC."""
@@ -66,7 +47,7 @@ def group_name(group: SecurityGroup) -> str:
     """Return the name of a group in EC2: that of OpenNebula if it was renamed there."""
     name = _fact(group, _NAME)
     is_current = name is not None and opennebula_name(name, vpc_number_of(group)) == group.name
-    return name if name is not None and is_current else group.name
+    return name if name is not None and is_current else ec2_name(group.name)
 
 
 def group_description(group: SecurityGroup) -> str:

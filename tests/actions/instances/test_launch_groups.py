@@ -39,18 +39,18 @@ def groups_of(instance: dict[str, Any]) -> list[list[str]]:
 @pytest.mark.parametrize("form", ["ids", "names", "both", "interface"])
 def test_an_instance_has_the_groups_that_the_request_names(cloud: Cloud, form: str) -> None:
     """Its machine has their rules."""
-    web, database = group(cloud, "web"), group(cloud, "db main")
+    web, database = group(cloud, "web"), group(cloud, "db: main/1")
     forms: dict[str, dict[str, Any]] = {
         "ids": {"SubnetId": PROTECTED, "SecurityGroupIds": [web, database, web]},
-        "names": {"SubnetId": PROTECTED, "SecurityGroups": ["web", "db main"]},
-        "both": {"SubnetId": PROTECTED, "SecurityGroupIds": [web], "SecurityGroups": ["db main"]},
+        "names": {"SubnetId": PROTECTED, "SecurityGroups": ["web", "db: main/1"]},
+        "both": {"SubnetId": PROTECTED, "SecurityGroupIds": [web], "SecurityGroups": ["db: main/1"]},
         "interface": {"NetworkInterfaces": [{"DeviceIndex": 0, "SubnetId": PROTECTED, "Groups": [web, database]}]},
     }
     (instance,) = launched(cloud, **forms[form])
     assert groups_of(instance) == [[web, database]]
     assert instance["SecurityGroups"] == [
         {"GroupId": web, "GroupName": "web"},
-        {"GroupId": database, "GroupName": "db main"},
+        {"GroupId": database, "GroupName": "db: main/1"},
     ]
     document = cloud.as_user("alice", "one.vm.info", int(instance["InstanceId"][2:]))
     for group_id in (web, database):

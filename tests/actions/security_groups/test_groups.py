@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from econed.actions.security_groups import groups as groups_module
-from econed.actions.security_groups.lookup import opennebula_name
+from econed.actions.security_groups.names import opennebula_name
 from econed.ids import DEFAULT_VPC_NUMBER
 from tests.actions.networks.networks import vpc
 from tests.actions.security_groups.groups import ALL_OUT, authorize, create, document, open_ports, rules, tcp
