@@ -123,6 +123,11 @@ class Nic(View):
         return self._user_number("NETWORK_ID")
 
     @property
+    def parent_network_id(self) -> int | None:
+        """The id of the network from which its network was reserved; None if that is no reservation."""
+        return self._user_number("PARENT_NETWORK_ID")
+
+    @property
     def network(self) -> str:
         """The name of its network; for an interface without a network, any text that its user wrote."""
         return self._text("NETWORK")

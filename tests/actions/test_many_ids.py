@@ -13,8 +13,7 @@ from econed.user import Login
 from tests.support.cloud import Cloud, perform
 from tests.support.delayed_oned import DelayedOned
 
-MAX_CALLS = 7
-"""Of DescribeInstances: four sets of machines, the caller, the clusters, and the networks, for the VPCs."""
+MAX_CALLS = 6
 
 
 def unknown(prefix: str, count: int, first: int = 10_000) -> list[str]:

@@ -33,12 +33,10 @@ WAITS: Mapping[str, Mapping[str, str]] = MappingProxyType(
             "vmpool.accounting": _ORDER,
             "clusterpool.info*": _IF_LISTED,
             "vnpool.info*": _IF_LISTED,
-            "vnpool.info": _IF_LISTED,
         },
         "DescribeNetworkInterfaces": {
             "vmpool.info": _ORDER,
             "clusterpool.info*": _IF_LISTED,
-            "vnpool.info": _IF_LISTED,
             "vnpool.info*": _IF_LISTED,
         },
         "DescribeTags": {

@@ -10,7 +10,7 @@ from econed.actions.action import Parts, action
 from econed.actions.call import user_id_of
 from econed.actions.inputs import Filter
 from econed.actions.instances.filters import INSTANCE_FILTERS, STATUS_FILTERS, may_match_terminated
-from econed.actions.instances.remembered import InstanceList, Surroundings
+from econed.actions.instances.remembered import InstanceList, Surroundings, may_be_in_vpc
 from econed.actions.instances.view import ReservationMerger, status_view
 from econed.actions.listing import Page, in_parts, set_of, single_set, with_first_set
 from econed.actions.machines.listed import listed_machine_sets, listed_or_remembered_sets
@@ -64,15 +64,11 @@ async def describe_instances(
     """
     selection = INSTANCE_FILTERS.selection(filters, call.budget)
     paging = Paging.of(_INSTANCES, max_results, next_token, ids=instance_ids)
-    instances = InstanceList(call, selection, Surroundings())
-    machines: Sets[Listed] = _sets(
-        call,
-        instance_ids,
-        paging,
-        partial(listed_or_remembered_sets, call, instances.parser, ended=may_match_terminated(filters)),
-        owner=_owner(filters),
-    )
-    sets = with_first_set(machines, lambda: instances.surroundings.read(call))
+    surroundings = Surroundings()
+    instances = InstanceList(call, selection, surroundings)
+    lists = partial(listed_or_remembered_sets, call, instances.parser, ended=may_match_terminated(filters))
+    machines: Sets[Listed] = _sets(call, instance_ids, paging, lists, owner=_owner(filters))
+    sets = with_first_set(surroundings.with_vpcs(call, machines, may_be_in_vpc), lambda: surroundings.read(call))
     view, page = instances.view_if_selected, _page(paging, instance_ids)
     result = in_parts("Reservations", instances.current(sets), view, page, ReservationMerger())
     return await _short_at_once(call, instance_ids, result)

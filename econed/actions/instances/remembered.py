@@ -8,19 +8,19 @@ were read for the request.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from functools import partial
 from sys import getsizeof
-from typing import TYPE_CHECKING, Final, TypeAlias, cast
+from typing import TYPE_CHECKING, Final, TypeAlias, TypeVar, cast
 
 from econed.actions.addresses.store import address_store
 from econed.actions.addresses.view import PublicAddresses
 from econed.actions.filters import Selection, Texts
 from econed.actions.instances.view import depends_on_time, reservation_view
 from econed.actions.machines.lookup import read_instances
-from econed.actions.networks.lookup import read_vpc_ids
+from econed.actions.networks.lookup import NO_VPC_IDS, read_vpc_ids
 from econed.actions.tasks import TaskGroup
 from econed.errors import OpenNebulaRefusal
 from econed.opennebula.documents import VirtualMachine
@@ -36,6 +36,8 @@ if TYPE_CHECKING:
     from econed.actions.sets import Read, Sets
     from econed.opennebula.unchanged_machines import MachineParser
 
+_D = TypeVar("_D")
+
 MAX_FILTERS: Final = 8
 """Filters for which the values of an instance are remembered."""
 
@@ -47,8 +49,8 @@ MAX_TEXT: Final = 2048
 class RememberedInstance:
     """An instance, as long as its machine's document has this fingerprint.
 
-    `xml` is None if the filters of all requests have excluded it. `vpcs` are the ids of its networks and of their VPCs,
-    None for the default VPC. `used_at` is in seconds since the epoch.
+    `xml` is None if the filters of all requests have excluded it. `vpcs` are the ids of the reservations it is on
+    and of their VPCs, None for the default VPC. `used_at` is in seconds since the epoch.
     """
 
     id: int
@@ -97,14 +99,28 @@ class Surroundings:
 
     clusters: Mapping[int, str] = field(default_factory=dict)
     addresses: PublicAddresses = field(default_factory=lambda: PublicAddresses({}))
-    vpc_ids: Mapping[int, str] = field(default_factory=dict)
+    vpc_ids: Mapping[int, str] = field(default_factory=lambda: NO_VPC_IDS)
+    are_vpcs_read: bool = False
+    """False as long as the VPCs need not be known: no instance is on a reservation."""
 
     async def read(self, call: Call) -> None:
-        """Read the names of the clusters, the elastic IPs, and the VPCs of the networks that the caller may USE."""
+        """Read the names of the clusters, and the elastic IPs."""
         async with TaskGroup() as reads:
             clusters, addresses = reads.start(call.cluster_names()), reads.start(_addresses(call))
-            vpc_ids = reads.start(read_vpc_ids(call))
-        self.clusters, self.addresses, self.vpc_ids = clusters.result, addresses.result, vpc_ids.result
+        self.clusters, self.addresses = clusters.result, addresses.result
+
+    async def with_vpcs(self, call: Call, sets: Sets[_D], may_be_in_vpc: Callable[[_D], bool]) -> Sets[_D]:
+        """Yield readers that also read the VPCs of the caller's networks, once, if something read may be in one."""
+
+        async def read_vpcs_too(read: Read[_D]) -> Iterable[_D]:
+            listed = [*await read()]
+            if not self.are_vpcs_read and any(map(may_be_in_vpc, listed)):
+                self.vpc_ids, self.are_vpcs_read = await read_vpc_ids(call), True
+            return listed
+
+        async with aclosing(sets):
+            async for read in sets:
+                yield partial(read_vpcs_too, read)
 
     async def read_clusters(self, call: Call) -> None:
         """Read the names of the clusters only, for views without interfaces."""
@@ -229,8 +245,19 @@ class InstanceList:
 
 
 def _vpcs(machine: VirtualMachine, vpc_ids: Mapping[int, str]) -> Sequence[tuple[int, str | None]]:
-    network_ids = (nic.network_id for nic in machine.nics)
-    return tuple((network_id, vpc_ids.get(network_id)) for network_id in network_ids if network_id is not None)
+    """Return the reservations that a machine is on, and their VPCs: all other networks are in the default VPC."""
+    return tuple(
+        (nic.network_id, vpc_ids.get(nic.network_id))
+        for nic in machine.nics
+        if nic.network_id is not None and nic.parent_network_id is not None
+    )
+
+
+def may_be_in_vpc(listed: Listed) -> bool:
+    """Whether an instance is on a reservation: all other networks are in the default VPC."""
+    if isinstance(listed, RememberedInstance):
+        return bool(listed.vpcs)
+    return any(nic.parent_network_id is not None for nic in listed.nics)
 
 
 def _is_short(texts: Texts) -> bool:

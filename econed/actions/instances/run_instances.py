@@ -26,7 +26,7 @@ from econed.actions.instances.types import instance_type_named, type_templates
 from econed.actions.instances.view import merge_reservations, reservation_view
 from econed.actions.keys.key_pairs import find_key_pair
 from econed.actions.machines.facts import TERMINATE
-from econed.actions.networks.lookup import read_vpc_ids
+from econed.actions.networks.lookup import vpc_ids_of
 from econed.actions.pacing import ITEM_COST
 from econed.actions.placement_groups.lookup import PlacementGroup, find_placement_group
 from econed.actions.regions.zones import availability_zones
@@ -110,7 +110,7 @@ async def run_instances(
         image_read = reads.start(_image(call, image_id))
         templates = reads.start(type_templates(call))
         known = reads.start(_token_machines(call, token))
-        clusters, vpc_ids = reads.start(call.cluster_names()), reads.start(read_vpc_ids(call))
+        clusters = reads.start(call.cluster_names())
         group = reads.start(_placement_group(call, placement or {}))
         subnets = reads.start(requested_subnets(call, requested))
         groups = reads.start(groups_by_names(call, [interface.groups for interface in requested]))
@@ -150,7 +150,7 @@ async def run_instances(
     check_tags(plan)
     await watch_caller(call, user)
     machines = await launch(call, plan, known.result)
-    return await _reservation(call, machines, clusters.result, vpc_ids.result)
+    return await _reservation(call, machines, clusters.result, await vpc_ids_of(call, machines))
 
 
 async def _user_and_key_pair(call: Call, key_name: str | None) -> tuple[UserDocument, KeyPair | None]:

@@ -113,6 +113,7 @@ async def describe_network_interfaces(
     else:
         sets = _interface_sets(_machines(call, filters, paging))
     page: Page[Interface] = Page(_position, None if network_interface_ids else paging)
+    sets = surroundings.with_vpcs(call, sets, lambda interface: interface.nic.parent_network_id is not None)
     return in_parts("NetworkInterfaces", with_first_set(sets, lambda: surroundings.read(call)), view_if_selected, page)
 
 

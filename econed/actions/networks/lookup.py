@@ -20,7 +20,7 @@ from econed.opennebula.states import NetworkState
 
 if TYPE_CHECKING:
     from econed.actions.call import Call
-    from econed.opennebula.documents import VirtualNetwork
+    from econed.opennebula.documents import VirtualMachine, VirtualNetwork
 
 VPC_MARK: Final = "EC2_VPC"
 """The attribute, with the value YES, of a network that is a VPC, and of the network templates of such networks."""
@@ -188,6 +188,15 @@ def networks_of(call: Call, documents: Iterable[VirtualNetwork]) -> Networks:
 async def read_vpc_ids(call: Call) -> Mapping[int, str]:
     """Return the ids of the VPCs of the networks that are not in the default VPC, by the ids of the networks."""
     return (await read_networks(call)).vpc_ids
+
+
+async def vpc_ids_of(call: Call, machines: Iterable[VirtualMachine]) -> Mapping[int, str]:
+    """Return the ids of the VPCs of the networks of machines, as `read_vpc_ids`.
+
+    The networks are read only if one may be in another VPC than the default VPC: these are reservations.
+    """
+    is_in_reservation = any(nic.parent_network_id is not None for machine in machines for nic in machine.nics)
+    return await read_vpc_ids(call) if is_in_reservation else {}
 
 
 async def subnets(call: Call) -> Sequence[Subnet]:

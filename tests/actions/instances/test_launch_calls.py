@@ -13,10 +13,7 @@ from tests.support.cloud import Cloud, perform
 from tests.support.delayed_oned import SteppedOned
 
 AMI = "ami-00000000"
-READS = [
-    *("one.imagepool.info", "one.templatepool.info", "one.user.info", "one.vmpool.infoextended"),
-    "one.vnpool.info",
-]
+READS = ["one.imagepool.info", "one.templatepool.info", "one.user.info", "one.vmpool.infoextended"]
 """What a launch reads before it creates anything; the names of the clusters are remembered for some seconds."""
 
 
@@ -41,7 +38,7 @@ def create_machines(cloud: Cloud, count: int) -> None:
 
 
 @pytest.mark.parametrize("machine_count", [0, 50, 500])
-def test_a_launch_of_one_takes_nine_calls_however_many_machines_there_are(machine_count: int) -> None:
+def test_a_launch_of_one_takes_eight_calls_however_many_machines_there_are(machine_count: int) -> None:
     """The first launch of a process reads the machines of the day; later ones read on."""
     cloud = Cloud()
     create_machines(cloud, machine_count)
@@ -66,7 +63,7 @@ def test_the_first_launch_of_a_process_reads_the_machines_of_the_day_once(machin
     create_machines(cloud, machine_count)
     calls = calls_of(cloud, "first")
     assert calls["one.vmpool.infoextended"] == pages + 1
-    assert calls.total() == 10 + pages - 1
+    assert calls.total() == 9 + pages - 1
 
 
 def test_no_call_of_a_launch_waits_for_another_without_need() -> None:
@@ -91,7 +88,7 @@ def test_no_call_of_a_launch_waits_for_another_without_need() -> None:
     assert ended[0]["Instances"]
 
 
-def test_a_launch_of_200_takes_two_calls_for_each_machine_and_nine_others() -> None:
+def test_a_launch_of_200_takes_two_calls_for_each_machine_and_eight_others() -> None:
     """The first machine is created, and the machines are read, before the others are created."""
     cloud = Cloud()
     calls_of(cloud, "first")

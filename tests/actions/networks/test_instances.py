@@ -47,6 +47,20 @@ def test_an_instance_in_a_subnet_of_a_vpc_names_that_vpc(cloud: Cloud) -> None:
     assert interface["VpcId"] == VPC.format(vpc_id)
     filters = [{"Name": "vpc-id", "Values": [VPC.format(vpc_id)]}]
     assert [listed["InstanceId"] for listed in described(cloud, Filters=filters)] == [instance_id]
+    (by_id,) = described(cloud, InstanceIds=[instance_id])
+    assert (by_id["VpcId"], by_id["NetworkInterfaces"][0]["VpcId"]) == (VPC.format(vpc_id),) * 2
+
+
+def test_by_id_the_networks_are_read_only_for_an_instance_on_a_reservation(cloud: Cloud) -> None:
+    """All others are in the default VPC."""
+    subnet_id = reservation(cloud, "alice", vpc(cloud), "subnet", "10.9.1.0")
+    counts = []
+    for instance_id in (instance_in(cloud, 0), instance_in(cloud, subnet_id)):
+        before = len(cloud.oned.calls)
+        described(cloud, InstanceIds=[instance_id])
+        made = list(cloud.oned.calls)[before:]
+        counts.append(sum(call.method == "one.vnpool.info" and call.user == "alice" for call in made))
+    assert counts == [0, 1]
 
 
 def test_on_a_network_that_one_may_not_use_an_instance_is_in_the_default_vpc(cloud: Cloud) -> None:
@@ -89,11 +103,20 @@ def test_filters_on_networks_find_what_they_name(name: str, value: str, is_selec
     assert [instance["InstanceId"] for instance in listed] == (["i-00000000"] if is_selected else [])
 
 
-def test_a_list_reads_the_networks_once_however_long_it_is() -> None:
+def test_a_list_reads_the_networks_once_and_only_if_an_instance_is_on_a_reservation() -> None:
+    """However long the list is."""
     cloud = Cloud(vms=600)
-    before = len(cloud.oned.calls)
-    assert len(described(cloud)) == 600
-    assert [call.method for call in list(cloud.oned.calls)[before:]].count("one.vnpool.info") == 1
+
+    def reads_of_a_list(count: int) -> int:
+        before = len(cloud.oned.calls)
+        assert len(described(cloud)) == count
+        return [call.method for call in list(cloud.oned.calls)[before:]].count("one.vnpool.info")
+
+    assert reads_of_a_list(600) == 0
+    subnet_id = reservation(cloud, "alice", vpc(cloud), "subnet", "10.9.1.0")
+    for _ in range(3):
+        instance_in(cloud, subnet_id)
+    assert [reads_of_a_list(603), reads_of_a_list(603)] == [1, 1]
 
 
 def test_a_list_of_states_reads_no_networks() -> None:
