@@ -81,6 +81,7 @@ def cloud() -> AddressCloud:
     cloud.wait(5)
     cloud.run("alice", "ModifyVolume", VolumeId=volume, Size=2)
     cloud.run("alice", "CreateKeyPair", KeyName="laptop")
+    cloud.run("alice", "CreatePlacementGroup", GroupName="apart", Strategy="spread")
     cloud.run("alice", "CreateTags", Resources=[volume], Tags=[{"Key": "env", "Value": "test"}])
     cloud.wait(5)
     return cloud

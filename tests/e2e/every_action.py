@@ -189,7 +189,7 @@ _OF_INTERFACES: Mapping[str, _Make] = {
 
 
 _OF_PLACEMENT_GROUPS: Mapping[str, _Make] = {
-    "CreatePlacementGroup": lambda t: (Example({"GroupName": f"{t.placement_group} of {uuid.uuid4()}"}),),
+    "CreatePlacementGroup": lambda t: (Example({"GroupName": f"placement {uuid.uuid4()}"}),),
     "DescribePlacementGroups": lambda t: (Example({}), Example({"GroupNames": [t.placement_group]}, NO_PLACEMENT)),
     "DeletePlacementGroup": lambda t: (Example({"GroupName": t.placement_group}, NO_PLACEMENT),),
 }

@@ -127,9 +127,9 @@ def test_the_aws_cli_reads_a_list_in_pages(ec2: Any, cli: Aws, launch: Any) -> N
             "The instance ID 'i-2000000000' does not exist",
         ),
         (
-            ("create-vpc", "--cidr-block", "10.0.0.0/16"),
-            "An error occurred (InvalidAction) when calling the CreateVpc operation: "
-            "The action CreateVpc is not valid for this web service.",
+            ("describe-ipams",),
+            "An error occurred (InvalidAction) when calling the DescribeIpams operation: "
+            "The action DescribeIpams is not valid for this web service.",
         ),
     ],
     ids=["malformed id", "unknown id", "unknown action"],

@@ -122,7 +122,7 @@ def test_the_metrics_of_one_process_match_what_clients_did(tmp_path: Path, port:
         with pytest.raises(ClientError):
             boto(mallory, url_of(settings)).describe_regions()
         with pytest.raises(ClientError):
-            ec2.describe_vpcs()
+            ec2.describe_ipams()
         values = port.values()
         assert requests(values) == {
             ("DescribeInstances", "ok"): 3,
