@@ -40,14 +40,13 @@ class Call:
     """One call of an EC2 action: everything that the action uses besides its parameters.
 
     `credential` is what authenticated the caller. Everything is done in `session`, the caller's own, so oned decides
-    what they may do. `serveradmin` is for what no
-    user can read: users and secrets, the network of elastic IPs. `endpoint` is the URL of this server as the
-    client used it. `parameters` are the supported parameters of the request, by member name. `in_thread` runs long
-    computations, and `budget` shares the reactor between the requests. `file_types` are the files of the instance types
-    by name, None if the types are OpenNebula templates. `upload` is the file that the request carries, if any;
-    `fetcher` downloads images from URLs, None if only oned does. `scripts` associate elastic IPs. `signed_region` is
-    the region in the request's signature, None if it has none. `memory` is what the process remembers between requests.
-    `sealer` encrypts what may not stand in OpenNebula in clear.
+    what they may do. `serveradmin` is for what no user can read: users and secrets, the network of elastic IPs.
+    `endpoint` is the URL of this server as the client used it. `parameters` are the supported parameters of the
+    request, by member name. `in_thread` runs long computations, and `budget` shares the reactor between the requests.
+    `file_types` are the files of the instance types by name, None if the types are OpenNebula templates. `upload` is
+    the file that the request carries, if any; `fetcher` downloads images from URLs, None if only oned does. `scripts`
+    associate elastic IPs. `signed_region` is the region in the request's signature, None if it has none. `memory` is
+    what the process remembers between requests. `sealer` encrypts what may not stand in OpenNebula in clear.
     """
 
     caller: User

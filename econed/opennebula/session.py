@@ -62,11 +62,11 @@ class Session(ReadSession):
         await self.oned.call(self.user, "one.vm.detach", vm_id, disk_id)
 
     async def nic_add_group(self, vm_id: int, nic_id: int, group_id: int) -> None:
-        """Add a security group to a NIC (one.vm.attachsg, since 6.0): at once, also while the machine runs."""
+        """Add a security group to a NIC (one.vm.attachsg, which 5.12 has not): at once, also while the machine runs."""
         await self.oned.call(self.user, "one.vm.attachsg", vm_id, nic_id, group_id)
 
     async def nic_remove_group(self, vm_id: int, nic_id: int, group_id: int) -> None:
-        """Remove a security group from a NIC (one.vm.detachsg, since 6.0)."""
+        """Remove a security group from a NIC (one.vm.detachsg, which 5.12 has not)."""
         await self.oned.call(self.user, "one.vm.detachsg", vm_id, nic_id, group_id)
 
     async def nic_detach(self, vm_id: int, nic_id: int) -> None:

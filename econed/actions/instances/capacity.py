@@ -41,17 +41,17 @@ async def launch_error(call: Call, plan: LaunchPlan, error: OpenNebulaError | EC
 
 
 async def _address_refusal(call: Call, plan: LaunchPlan) -> EC2Error | None:
-    """Return the error for a subnet that the request names: its address is in use, or too few are free.
+    """Return the error for the subnets of the request: one has too few free addresses, or its address is in use.
 
-    The address is in the subnet, as was checked before.
+    The address is in its subnet, as was checked before. None if the cause is another.
     """
-    named = {interface.subnet.network.id: interface for interface in plan.interfaces if interface.subnet is not None}
-    networks = {network.id: network for network in await call.session.networks()} if named else {}
-    for network_id, interface in named.items():
+    ids = {interface.subnet.network.id for interface in plan.interfaces if interface.subnet is not None}
+    for network in await call.session.networks() if ids else ():
+        if network.id in ids and network.free < plan.min_count:
+            return no_free_addresses(SUBNET.format(network.id))
+    for interface in plan.interfaces:
         if interface.ip is not None:
             return EC2Error("InvalidIPAddress.InUse", f"Address {interface.ip} is in use.")
-        if network_id in networks and networks[network_id].free < plan.min_count:
-            return no_free_addresses(SUBNET.format(network_id))
     return None
 
 

@@ -1,4 +1,4 @@
-"""Changing the security groups of a network interface (OpenNebula attachsg and detachsg, since 6.0)."""
+"""Changing the security groups of a network interface (OpenNebula attachsg and detachsg, which 5.12 has not)."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _SETTLE_TIMEOUT = 15
 
 @dataclass(frozen=True)
 class GroupChange:
-    """The groups that a NIC is to have, and those that it has now, by OpenNebula id."""
+    """The groups, by OpenNebula id, that the NIC of an interface is to have instead of those that it has."""
 
     interface: Interface
     wanted: frozenset[int]
@@ -31,8 +31,8 @@ class GroupChange:
     async def make(self, call: Call) -> None:
         """Make the change. New groups are added first: a NIC without any is not filtered.
 
-        Raises `EC2Error` UnsupportedOperation if this oned cannot change groups, IncorrectState if the machine is
-        neither running nor off. What another request has changed meanwhile is no error.
+        What another request has changed meanwhile is no error. Raises `EC2Error` UnsupportedOperation if this oned
+        cannot change groups, and the refusals of `nic_add_group` and `nic_remove_group`.
         """
         present = frozenset(self.interface.nic.security_group_ids)
         for group_id in sorted(self.wanted - present):

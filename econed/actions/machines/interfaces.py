@@ -28,7 +28,6 @@ ENI = "EC2_ENI"
 
 _ATTACHMENT = "eni-attach-"
 _OWN_DIGITS = 9
-_ENDED = frozenset({InstanceState.TERMINATED})
 
 
 @dataclass(frozen=True)
@@ -67,7 +66,7 @@ def _digits(machine_id: int, nic: Nic) -> str:
 
 def interfaces_of(machine: VirtualMachine) -> Iterator[Interface]:
     """Yield the interfaces of a machine, in oned's order; one that has been terminated has none."""
-    if state_of(machine) not in _ENDED:
+    if state_of(machine) is not InstanceState.TERMINATED:
         for index, nic in enumerate(machine.nics):
             yield Interface(machine, nic, index)
 
@@ -75,7 +74,7 @@ def interfaces_of(machine: VirtualMachine) -> Iterator[Interface]:
 async def find_interfaces(call: Call, texts: Sequence[str]) -> tuple[Interface, ...]:
     """Return the network interfaces with these ids, in this order, each once.
 
-    Raises `EC2Error` InvalidNetworkInterfaceId.Malformed, or InvalidNetworkInterfaceID.NotFound for those that do not
+    Raises `EC2Error` InvalidNetworkInterfaceID.Malformed, or InvalidNetworkInterfaceID.NotFound for those that do not
     exist or are not visible to the caller.
     """
     machine_ids = {text: machine_of_interface(text) for text in texts}

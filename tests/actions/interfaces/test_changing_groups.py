@@ -124,11 +124,13 @@ def test_only_who_may_manage_the_instance_changes_its_groups(cloud: Cloud) -> No
     assert groups_of(cloud, interface_id) == [web]
 
 
-def test_an_oned_that_cannot_change_groups_is_not_asked_for_more() -> None:
+def test_an_oned_that_cannot_change_groups_is_asked_once_and_nothing_changes() -> None:
     """5.12: the interface keeps the groups with which the instance was run."""
     cloud = cloud_of("5.12")
     web, database = group(cloud, "web"), group(cloud, "db")
     interface_id = interface(cloud, SubnetId=PROTECTED, SecurityGroupIds=[web])
+    before = len(cloud.changes)
     refusal = refused(cloud, interface_id, database)
+    assert [(call.method, call.ok) for call in cloud.changes[before:]] == [("one.vm.attachsg", False)]
     assert (refusal.code, "This version of OpenNebula" in refusal.message) == ("UnsupportedOperation", True)
     assert groups_of(cloud, interface_id) == [web]

@@ -70,7 +70,7 @@ def test_instances_of_a_cluster_group_run_on_one_host(cloud: Cloud) -> None:
 
 
 def test_an_instance_for_which_there_is_no_further_host_stays_pending(cloud: Cloud) -> None:
-    """As on Amazon it is not refused by a spread group that still has room: OpenNebula places it later."""
+    """OpenNebula places it when there is one; Amazon would refuse it."""
     create(cloud, "apart")
     instances = launched(cloud, 5, Placement={"GroupName": "apart"})
     cloud.wait(30)
