@@ -6,8 +6,9 @@ from econed.opennebula.states import LcmState
 from econed.sandbox.calls.declaration import serves
 from econed.sandbox.cloud import Cloud
 from econed.sandbox.machines.context import fill_context
-from econed.sandbox.machines.devices import add_nic, authorize, release_nic, resolve
+from econed.sandbox.machines.devices import authorize, resolve
 from econed.sandbox.machines.hot_plug import is_pluggable, plug, record_change
+from econed.sandbox.machines.nics import add_nic, release_nic
 from econed.sandbox.machines.restrictions import check_restricted_attributes
 from econed.sandbox.objects.base import Right
 from econed.sandbox.objects.history import HistoryAction

@@ -14,13 +14,13 @@ from econed.sandbox.machines.deployment import Deployment
 from econed.sandbox.machines.devices import (
     RequestedDevices,
     add_disk,
-    add_nic,
     assign_target,
     authorize,
     free_target,
     release_devices,
     resolve,
 )
+from econed.sandbox.machines.nics import add_nic
 from econed.sandbox.objects.base import name_error
 from econed.sandbox.objects.images import Image
 from econed.sandbox.objects.networks import is_automatic

@@ -6,7 +6,8 @@ from econed.opennebula.states import ImageState, LcmState, VmState
 from econed.sandbox.cloud import Cloud
 from econed.sandbox.machines.configuration import derive_configuration
 from econed.sandbox.machines.context import fill_context
-from econed.sandbox.machines.devices import choose_networks, place_disks
+from econed.sandbox.machines.devices import place_disks
+from econed.sandbox.machines.nics import choose_networks
 from econed.sandbox.machines.scheduler import PlacementFailed, choose_host, with_timestamp
 from econed.sandbox.objects.history import HistoryAction, HistoryRecord
 from econed.sandbox.objects.users import User

@@ -1,4 +1,4 @@
-"""Disks and NICs of machines: authorization, images and addresses, and the attributes that oned adds.
+"""Disks and NICs that calls request: their authorization; and disks of machines, with the attributes that oned adds.
 
 oned checks rights first, then quotas, then acquires addresses and images, then assigns targets.
 """
@@ -10,11 +10,10 @@ from dataclasses import dataclass
 from string import ascii_lowercase
 
 from econed.sandbox.cloud import Cloud
-from econed.sandbox.machines.requirements import InvalidExpression, is_satisfied
-from econed.sandbox.machines.security_rules import join_groups
+from econed.sandbox.machines.nics import release_nic
 from econed.sandbox.objects.base import Kind, Right, ids_text, parse_ids
 from econed.sandbox.objects.images import Image
-from econed.sandbox.objects.networks import Network, is_automatic
+from econed.sandbox.objects.networks import Network
 from econed.sandbox.objects.pools import Pool, PoolObjectT
 from econed.sandbox.objects.users import User
 from econed.sandbox.objects.virtual_machines import VirtualMachine
@@ -22,8 +21,6 @@ from econed.sandbox.refusals import unauthorized, wrong_state
 from econed.sandbox.template import Vector
 
 _VOLATILE = ("FS", "SWAP")
-_INHERITED_FROM_NETWORK = ("DNS", "GATEWAY")
-_INHERITED_FROM_RANGE = ("VLAN_ID", "BRIDGE", "PHYDEV")
 
 
 @dataclass(frozen=True)
@@ -83,101 +80,6 @@ def authorize(cloud: Cloud, caller: User, devices: RequestedDevices, *, checks_i
 def _check_id(caller: User, text: str) -> None:
     if text and not text.isdigit():
         raise unauthorized(f"User [{caller.id}] : user [{caller.id}] String '{text}' is not a valid ID.")
-
-
-def add_nic(cloud: Cloud, machine: VirtualMachine, requested: Vector, network: Network | None) -> Vector:
-    """Add a NIC to a machine and return it, with an address of `network`; refuses (2048) if the address is not free.
-
-    A NIC without a network, or whose network the scheduler chooses (NETWORK_MODE="auto"), is stored as requested.
-    """
-    nic_id = str(machine.next_nic_id)
-    nic = {**requested, "NIC_ID": nic_id}
-    nic.setdefault("NAME", f"NIC{nic_id}")
-    if network is not None:
-        _connect(machine, nic, network)
-    elif not is_automatic(requested) and (requested.get("NETWORK_ID") or requested.get("NETWORK")):
-        name = requested.get("NETWORK_ID") or requested.get("NETWORK", "")
-        raise wrong_state(f"Virtual network with ID: {name} does not exist")
-    else:
-        machine.nic_ids_without_network.add(nic_id)
-    machine.nics.append(nic)
-    machine.next_nic_id += 1
-    join_groups(cloud, machine)
-    return nic
-
-
-def _connect(machine: VirtualMachine, nic: Vector, network: Network) -> None:
-    """Lease an address of a network for a NIC and set the attributes that follow from the network."""
-    position = network.lease(machine.id, nic.get("IP", ""), is_v7=machine.is_v7)
-    if position is None:
-        raise wrong_state(f"Cannot get IP/MAC lease from virtual network {network.id}.")
-    address_range, index = position
-    requested_groups = nic.get("SECURITY_GROUPS", "")
-    nic.update(address_range.addresses(index))
-    nic.update(AR_ID=str(address_range.id), NETWORK=network.name, NETWORK_ID=str(network.id))
-    if network.parent_id is not None:
-        nic["PARENT_NETWORK_ID"] = str(network.parent_id)
-    nic.update(VN_MAD=network.template.get("VN_MAD"), BRIDGE=network.template.get("BRIDGE"))
-    nic.update(BRIDGE_TYPE=network.template.get("BRIDGE_TYPE"), TARGET=f"one-{machine.id}-{nic['NIC_ID']}")
-    nic["CLUSTER_ID"] = ids_text(network.cluster_ids)
-    for name in _INHERITED_FROM_NETWORK if machine.is_v7 else ():
-        value = address_range.attributes.get(name) or network.template.get(name)
-        if value:
-            nic.setdefault(name, value)
-    for name in _INHERITED_FROM_RANGE:
-        if address_range.attributes.get(name):
-            nic[name] = address_range.attributes[name]
-    group_ids = parse_ids(requested_groups) | parse_ids(network.template.get("SECURITY_GROUPS"))
-    nic["SECURITY_GROUPS"] = ids_text(group_ids | parse_ids(address_range.attributes.get("SECURITY_GROUPS", "")))
-    network.vm_ids.add(machine.id)
-
-
-def choose_networks(cloud: Cloud, machine: VirtualMachine) -> None:
-    """Connect each automatic NIC to the first suitable network that the machine's owner may use.
-
-    Refuses (2048) if there is none; addresses leased until then stay leased.
-    """
-    owner = cloud.users.find(machine.uid)
-    for nic in machine.nics:
-        if nic["NIC_ID"] in machine.nic_ids_without_network and is_automatic(nic) and owner is not None:
-            for network in sorted(cloud.networks, key=lambda network: network.id):
-                if cloud.rights.allows(owner, Right.USE, Kind.NET, network) and _is_suitable(nic, network):
-                    _connect(machine, nic, network)
-                    machine.nic_ids_without_network.remove(nic["NIC_ID"])
-                    break
-            else:
-                raise wrong_state(f"No network for NIC {nic['NIC_ID']}")
-    join_groups(cloud, machine)
-
-
-def _is_suitable(nic: Vector, network: Network) -> bool:
-    attributes = {"ID": str(network.id), "NAME": network.name}
-    try:
-        return is_satisfied(nic.get("SCHED_REQUIREMENTS", ""), attributes) and network.has_free(nic.get("IP", ""))
-    except InvalidExpression:
-        return False
-
-
-def release_nic(cloud: Cloud, machine: VirtualMachine, nic: Vector, *, keep: bool = False) -> None:
-    """Release the address of a NIC and remove the NIC; with `keep`, as for a terminated machine, its element stays."""
-    is_connected = nic["NIC_ID"] not in machine.nic_ids_without_network
-    network = cloud.networks.find(int(nic["NETWORK_ID"])) if is_connected else None
-    if network is not None:
-        position = network.locate(nic["IP"])
-        if position is not None:
-            address_range, index = position
-            lease = address_range.leases.get(index)
-            if lease is not None and lease.holder_id == machine.id:
-                address_range.release(index)
-        others = [
-            other for other in machine.connected_nics if other is not nic and other["NETWORK_ID"] == nic["NETWORK_ID"]
-        ]
-        if keep or not others:
-            network.vm_ids.discard(machine.id)
-    if not keep:
-        machine.nics.remove(nic)
-        machine.nic_ids_without_network.discard(nic["NIC_ID"])
-        join_groups(cloud, machine)
 
 
 def add_disk(

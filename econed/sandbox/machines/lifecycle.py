@@ -9,7 +9,8 @@ from econed.opennebula.states import LcmState, VmState
 from econed.sandbox.cloud import Cloud
 from econed.sandbox.machines.affinity import leave_vm_group
 from econed.sandbox.machines.deployment import Deployment
-from econed.sandbox.machines.devices import release_disk, release_nic
+from econed.sandbox.machines.devices import release_disk
+from econed.sandbox.machines.nics import release_nic
 from econed.sandbox.machines.security_rules import leave_groups
 from econed.sandbox.objects.history import HistoryAction
 from econed.sandbox.objects.users import User
