@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tracemalloc
 from dataclasses import replace
+from operator import attrgetter
 from typing import Any
 
 import pytest
@@ -11,7 +12,7 @@ from twisted.internet.defer import Deferred
 from zope.interface import implementer
 
 from econed.actions.action import Action
-from econed.actions.empty_lists import EMPTY_LISTS
+from econed.actions.empty_lists.tables import EMPTY_LISTS
 from econed.actions.pacing import ITEM_COST, Pacer, WorkBudget
 from econed.actions.tagging import tag_text
 from econed.actions.tags.tag_list import TAG_COST
@@ -28,6 +29,12 @@ from tests.support.cloud import Cloud, perform
 LISTS = sorted((action for action in all_actions() if "Filters" in action.accepts.of), key=lambda action: action.name)
 NAMES = [action.name for action in LISTS]
 EMPTY = frozenset(row.action for row in EMPTY_LISTS)
+
+
+def known_filters(action: Action) -> list[str]:
+    """Return the names of the filters of a list."""
+    filters = filters_of(action)
+    return [] if filters is None else sorted(filters.known)
 
 
 class CountedBudget(WorkBudget):
@@ -87,9 +94,9 @@ def cloud() -> AddressCloud:
     return cloud
 
 
-@pytest.mark.parametrize("action", LISTS, ids=NAMES)
+@pytest.mark.parametrize("action", [action for action in LISTS if known_filters(action)], ids=attrgetter("name"))
 def test_every_list_refuses_more_than_200_filter_values(cloud: AddressCloud, action: Action) -> None:
-    known = sorted(filters_of(action).known)  # type: ignore[union-attr]
+    known = known_filters(action)
     filters = [
         {"Name": known[0], "Values": [f"{number}*" for number in range(100)]},
         {"Name": known[-1], "Values": [str(number) for number in range(101)]},

@@ -14,7 +14,7 @@ from functools import cache
 from typing import Any, TypeAlias
 
 from econed.actions.call import Call
-from econed.actions.empty_lists import EMPTY_LISTS
+from econed.actions.empty_lists.tables import EMPTY_LISTS
 from tests.calls_to_oned.recording import MadeCall, described, waves_of
 from tests.calls_to_oned.things import COMMON_IMAGE, ReceivedFile, TwoOfEach
 from tests.support.cloud import body_of, perform

@@ -6,7 +6,7 @@ import uuid
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from econed.actions.empty_lists import EMPTY_LISTS
+from econed.actions.empty_lists.tables import EMPTY_LISTS
 from tests.e2e.things import SSH, Example, Parameters, Things
 
 PUBLIC_KEY = b"ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIOMqqnkVzrm0SdG6UOoqKLsabgH5C9okWi0dh2l9GKJl somebody@example"
