@@ -11,6 +11,7 @@ from econed.sandbox.objects.base import Kind, Right
 from econed.sandbox.objects.documents import Document
 from econed.sandbox.objects.images import Image
 from econed.sandbox.objects.infrastructure import Cluster, Datastore, Host
+from econed.sandbox.objects.network_templates import NetworkTemplate
 from econed.sandbox.objects.networks import Network
 from econed.sandbox.objects.pools import Pool, PoolObjectT
 from econed.sandbox.objects.security_groups import SecurityGroup
@@ -43,6 +44,7 @@ class Cloud:
         self.datastores: Pool[Datastore] = Pool(Kind.DATASTORE)
         self.images: Pool[Image] = Pool(Kind.IMAGE)
         self.networks: Pool[Network] = Pool(Kind.NET)
+        self.network_templates: Pool[NetworkTemplate] = Pool(Kind.VNTEMPLATE)
         self.templates: Pool[VmTemplate] = Pool(Kind.TEMPLATE)
         self.security_groups: Pool[SecurityGroup] = Pool(Kind.SECGROUP)
         self.documents: Pool[Document] = Pool(Kind.DOCUMENT)

@@ -18,6 +18,7 @@ from econed.sandbox.calls.documents import DocumentCalls
 from econed.sandbox.calls.groups import AclCalls, GroupCalls
 from econed.sandbox.calls.images import ImageCalls
 from econed.sandbox.calls.infrastructure import ClusterCalls, DatastoreCalls, HostCalls, SystemCalls
+from econed.sandbox.calls.network_templates import NetworkTemplateCalls
 from econed.sandbox.calls.networks import NetworkCalls
 from econed.sandbox.calls.nic_changes import NicChangeCalls
 from econed.sandbox.calls.nics import NicCalls
@@ -136,6 +137,7 @@ class Oned:
                 ClusterCalls(cloud),
                 DatastoreCalls(cloud),
                 NetworkCalls(cloud),
+                NetworkTemplateCalls(cloud),
                 ReservationCalls(cloud),
                 SecurityGroupCalls(cloud),
             ),

@@ -25,6 +25,7 @@ _KINDS_BY_METHOD = {
     "group": "group",
     "host": "host",
     "vn": "net",
+    "vntemplate": "vntemplate",
     "template": "template",
     "image": "image",
     "vm": "vm",
@@ -38,6 +39,7 @@ _KINDS_BY_ELEMENT = {
     "GROUP": "group",
     "HOST": "host",
     "VNET": "net",
+    "VNTEMPLATE": "vntemplate",
     "VMTEMPLATE": "template",
     "IMAGE": "image",
     "VM": "vm",
@@ -46,7 +48,12 @@ _KINDS_BY_ELEMENT = {
     "DOCUMENT": "document",
 }
 _CREATING_ACTIONS = ("allocate", "clone")
-_CREATING_METHODS = {"one.template.instantiate": "vm", "one.vm.disksaveas": "image", "one.vn.reserve": "net"}
+_CREATING_METHODS = {
+    "one.template.instantiate": "vm",
+    "one.vm.disksaveas": "image",
+    "one.vn.reserve": "net",
+    "one.vntemplate.instantiate": "net",
+}
 
 # Paths of ids in documents: the first matching pattern determines the kind of object.
 _ID_PATHS: Sequence[tuple[str, str]] = (
@@ -58,10 +65,12 @@ _ID_PATHS: Sequence[tuple[str, str]] = (
     (r"_VMS/ID$|/VMS/ID$|/LEASE/VM$|/VMID$|/OID$|/SAVED_VM_ID$", "vm"),
     (r"/HOSTS/ID$|/HID$", "host"),
     (r"^VM(_POOL/VM)?/TEMPLATE/TEMPLATE_ID$", "template"),
+    (r"^VNET(_POOL/VNET)?/(TEMPLATE/)?TEMPLATE_ID$", "vntemplate"),
     (r"/ROLES/ROLE/VMS$", "vm"),
     (r"/VMGROUP/VMGROUP_ID$", "vmgroup"),
     (r"/SECURITY_GROUP_ID$|/SECURITY_GROUPS$", "secgroup"),
 )
+_GENERATED_NAMES = {"vm": r"^VM(_POOL/VM)?/(NAME|DEPLOY_ID)$", "net": r"^VNET(_POOL/VNET)?/NAME$"}
 _ID_TEXTS: Sequence[tuple[str, str]] = (
     (r'((?<!_)IMAGE_ID=")(\d+)', "image"),
     (r'(NETWORK_ID="?)(\d+)', "net"),
@@ -81,8 +90,8 @@ class LearnedIds(IdMapping):
         self._is_extract = is_extract
         self._sandbox_ids: dict[tuple[str, int], int] = {("template", -1): -1}
         self._recorded_ids: dict[tuple[str, int], int] = {}
-        self._recorded_suffixes: dict[str, str] = {}
-        """The ends of generated names of machines in the recording, by those in the sandbox."""
+        self._recorded_suffixes: dict[str, dict[str, str]] = {"vm": {}, "net": {}}
+        """The ends of generated names of machines and networks in the recording, by those in the sandbox."""
 
     def learn(self, call: Call, value: Any) -> None:
         """Learn the id of the object that a call has created."""
@@ -93,8 +102,8 @@ class LearnedIds(IdMapping):
         if kind is not None:
             self._sandbox_ids[kind, int(call.reply[1])] = int(value)
             self._recorded_ids[kind, int(value)] = int(call.reply[1])
-        if call.method == "one.template.instantiate" and not call.args[1]:
-            self._recorded_suffixes[f"-{value}"] = f"-{call.reply[1]}"
+        if kind is not None and action == "instantiate" and not call.args[1]:
+            self._recorded_suffixes[kind][f"-{value}"] = f"-{call.reply[1]}"
 
     def remove_left_out(self, recorded: etree._Element) -> None:
         """Remove members of pools, and machines of security groups, that calls outside an extract have created."""
@@ -147,10 +156,11 @@ class LearnedIds(IdMapping):
     def recorded(self, leaf: tuple[str, str]) -> tuple[str, str]:
         """Return an element with recorded ids."""
         path, value = leaf
-        if re.search(r"^VM(_POOL/VM)?/(NAME|DEPLOY_ID)$", path):
-            for suffix, recorded_suffix in self._recorded_suffixes.items():
-                value = value.replace(suffix, recorded_suffix)
-            return path, value
+        for kind, pattern in _GENERATED_NAMES.items():
+            if re.search(pattern, path):
+                for suffix, recorded_suffix in self._recorded_suffixes[kind].items():
+                    value = value.replace(suffix, recorded_suffix)
+                return path, value
         return path, self._with_recorded_ids(path, value)
 
     def _with_recorded_ids(self, path: str, value: str) -> str:
@@ -193,6 +203,8 @@ class ShiftedIds(LearnedIds):
         created += [
             ("vn", do("one.vn.allocate", 'NAME="early" VN_MAD="dummy" BRIDGE="b" AR=[IP="1.2.3.4",SIZE="1"]', 0))
         ]
+        text = 'NAME="early" VN_MAD="dummy" BRIDGE="b"'
+        created += [("vntemplate", do("one.vntemplate.allocate", text)) for text in [text, text.replace("y", "y-2", 1)]]
         created += [("template", do("one.template.allocate", f'NAME="early-{n}"')) for n in range(3)]
         created += [
             ("image", do("one.image.allocate", f'NAME="early-{n}" TYPE="DATABLOCK" SIZE="1"', 1)) for n in range(2)

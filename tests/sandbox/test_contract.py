@@ -31,11 +31,15 @@ LEAST_COMPARED: Mapping[str, int] = {
     "7.4-users": 1200,
     "5.12-groups": 10_500,
     "7.4-groups": 12_000,
+    "5.12-networks": 1300,
+    "7.4-networks": 1900,
 }
 """The number of elements of each recording that are compared at least, also with other names and ids."""
 
 EXTRACTS: Mapping[str, str] = {
     "users": "users and login tokens; the calls on documents are left out",
+    "networks": "networks, their address ranges, templates and reservations; before them the calls by which networks, "
+    "groups of theirs and machines with their addresses come to be",
     "groups": "security groups, VM groups, documents, the configuration and locks of machines, images; of other calls "
     "only that one.user.addgroup on which they depend",
 }

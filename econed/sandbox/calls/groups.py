@@ -95,6 +95,7 @@ class AclCalls:
     @serves("one.acl.info")
     def info(self, caller: User) -> str:
         """Return the document of the rules; 7.x sorts them by user."""
+        self._cloud.rights.check(caller, Right.MANAGE, Kind.ACL, None)
         rules = self._cloud.rights.rules()
         if self._cloud.version.is_v7:
             rules.sort(key=lambda rule: rule.user)

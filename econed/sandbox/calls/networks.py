@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from functools import partial
-
 from econed.opennebula.states import NetworkState
 from econed.sandbox.calls.declaration import serves
-from econed.sandbox.calls.reservations import free_name, get_ready, release_reservation
+from econed.sandbox.calls.network_allocation import allocate_network, restricted_network_attributes
+from econed.sandbox.calls.reservations import get_ready, release_reservation
 from econed.sandbox.cloud import Cloud
 from econed.sandbox.objects.base import Kind, Right
 from econed.sandbox.objects.networks import (
@@ -20,14 +19,9 @@ from econed.sandbox.objects.networks import (
 )
 from econed.sandbox.objects.pools import page
 from econed.sandbox.objects.users import User
-from econed.sandbox.refusals import internal, wrong_state
-from econed.sandbox.template import Template, Vector, restricted_attributes
+from econed.sandbox.refusals import internal, unauthorized, wrong_state
+from econed.sandbox.template import Template, Vector
 
-_RESTRICTED = restricted_attributes(
-    *("VN_MAD", "PHYDEV", "BRIDGE", "CONF", "BRIDGE_CONF", "OVS_BRIDGE_CONF", "IP_LINK_CONF", "FILTER"),
-    *("FILTER_IP_SPOOFING", "FILTER_MAC_SPOOFING", "CLUSTER_IDS", "EXTERNAL"),
-    *("AR/VN_MAD", "AR/PHYDEV", "AR/BRIDGE", "AR/FILTER", "AR/FILTER_IP_SPOOFING", "AR/FILTER_MAC_SPOOFING"),
-)
 _NOT_FREE = "Address is not part of the address range or in use."
 
 
@@ -41,31 +35,15 @@ class NetworkCalls:
     def allocate(self, caller: User, text: str, cluster_id: int = 0) -> int:
         """Allocate a network in a cluster; in 7.x it is READY after a delay."""
         cloud = self._cloud
-        template = self._cloud.parse(text)
+        template = cloud.parse(text)
         cloud.rights.check(caller, Right.CREATE, Kind.NET, None)
         cluster = cloud.get_authorized(caller, Right.ADMIN, cloud.clusters, max(cluster_id, 0))
-        name = free_name(cloud, caller.id, template.get("NAME"))
-        if not template.get("VN_MAD"):
-            raise internal("No VN_MAD in template for Virtual Network.")
-        network = Network(
-            cloud.networks.allocate_id(),
-            caller.id,
-            caller.gid,
-            caller.name,
-            caller.gname,
-            name,
-            cluster_ids={cluster.id},
-        )
-        network.template = network_template(template)
-        network.add_default_group()
-        cloud.networks.add(network)
-        become_ready = partial(network.become_ready, is_v7=cloud.version.is_v7)
-        if cloud.version.is_v7:
-            network.state = NetworkState.LOCK_CREATE
-            cloud.call_later(cloud.delays.network, become_ready)
-        else:
-            become_ready()
-        return network.id
+        if cloud.version.is_v7 and not caller.is_oneadmin:
+            attribute = template.first_restricted(restricted_network_attributes(cloud.version))
+            if attribute:
+                text = f"VNET Template includes a restricted attribute {attribute}."
+                raise unauthorized(f"User [{caller.id}] : {text}")
+        return allocate_network(cloud, caller, template, {cluster.id}).id
 
     def _visible_vm_ids(self, caller: User, network: Network) -> set[int]:
         rights = self._cloud.rights
@@ -113,7 +91,8 @@ class NetworkCalls:
         """Replace a network's attributes (0), or merge into them (1); address ranges have their own calls."""
         network = self._ready(caller, network_id)
         current = network.template
-        template = self._cloud.updated_template(caller, current, text, append, _RESTRICTED)
+        restricted = restricted_network_attributes(self._cloud.version)
+        template = self._cloud.updated_template(caller, current, text, append, restricted)
         if template is not current:
             template.pop("AR")
             template.add_missing(current, ("BRIDGE", "BRIDGE_TYPE"))
@@ -146,11 +125,15 @@ class NetworkCalls:
     @serves("one.vn.add_ar", int, str)
     def add_ar(self, caller: User, network_id: int, text: str) -> int:
         """Add address ranges."""
-        network = self._ready(caller, network_id, Right.ADMIN)
+        network = self._ready(caller, network_id, self._right_to_ranges(network_id))
         for requested in self._requested_ranges(text):
-            if not network.add_range(requested):
-                raise internal("Wrong address range")
+            network.add_range(requested)
         return network_id
+
+    def _right_to_ranges(self, network_id: int) -> Right:
+        """Return the right that adding and removing ranges takes; in 7.x MANAGE is enough if made from a template."""
+        network = self._cloud.networks.get(network_id)
+        return Right.ADMIN if network.template_id is None or not self._cloud.version.is_v7 else Right.MANAGE
 
     def _requested_ranges(self, text: str) -> list[Vector]:
         requested = self._cloud.parse(text).vectors("AR")
@@ -181,7 +164,7 @@ class NetworkCalls:
     @serves("one.vn.rm_ar", int, int, optional=(bool,))
     def rm_ar(self, caller: User, network_id: int, range_id: int, _force: bool = False) -> int:
         """Delete a range without leases."""
-        network = self._ready(caller, network_id, Right.ADMIN)
+        network = self._ready(caller, network_id, self._right_to_ranges(network_id))
         address_range = network.range(range_id)
         if address_range is None:
             raise internal(f"Address Range with ID {range_id} was not found.")
@@ -193,7 +176,9 @@ class NetworkCalls:
     @serves("one.vn.delete", int, optional=(bool,))
     def delete(self, caller: User, network_id: int, _force: bool = False) -> int:
         """Delete a network without leases; the addresses of a reservation are released in its parent network."""
-        network = self._ready(caller, network_id)
+        network = self._cloud.get_authorized(caller, Right.MANAGE, self._cloud.networks, network_id)
+        if network.state is NetworkState.LOCK_CREATE:
+            raise wrong_state("Can not remove a Virtual Network, wrong state LOCK_CREATE")
         if network.used_leases():
             raise wrong_state("Cannot delete virtual network. Can not remove a virtual network with leases in use")
         self._cloud.networks.remove(network)

@@ -17,8 +17,8 @@ from econed.sandbox.refusals import internal, unauthorized, wrong_state
 _UNCHANGED = -1
 _CANNOT_LOCK = "Error trying to lock the resource."
 _ADMIN_BITS = (2, 5, 8)
-_LOCKABLE = ("vm", "image", "vn", "template", "vmgroup", "document")
-_RENAMABLE = ("vm", "image", "vn", "template", "secgroup", "vmgroup", "document")
+_LOCKABLE = ("vm", "image", "vn", "vntemplate", "template", "vmgroup", "document")
+_RENAMABLE = ("vm", "image", "vn", "vntemplate", "template", "secgroup", "vmgroup", "document")
 _WITHOUT_UNIQUE_NAMES = (Kind.VM, Kind.DOCUMENT)
 
 
@@ -31,6 +31,7 @@ class OwnershipCalls:
             "vm": cloud.vms,
             "image": cloud.images,
             "vn": cloud.networks,
+            "vntemplate": cloud.network_templates,
             "template": cloud.templates,
             "secgroup": cloud.security_groups,
             "vmgroup": cloud.vm_groups,

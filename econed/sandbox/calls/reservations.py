@@ -7,8 +7,9 @@ from functools import partial
 
 from econed.opennebula.states import NetworkState
 from econed.sandbox.calls.declaration import serves
+from econed.sandbox.calls.network_allocation import free_name
 from econed.sandbox.cloud import Cloud
-from econed.sandbox.objects.base import Right, check_name
+from econed.sandbox.objects.base import Right
 from econed.sandbox.objects.networks import AddressRange, Lease, LeaseHolder, Network
 from econed.sandbox.objects.users import User
 from econed.sandbox.quotas import Charge
@@ -22,14 +23,6 @@ def get_ready(cloud: Cloud, caller: User, network_id: int, right: Right) -> Netw
     if network.state is not NetworkState.READY:
         raise wrong_state("Action not available for Virtual Network in state LOCK_CREATE")
     return network
-
-
-def free_name(cloud: Cloud, uid: int, name: str) -> str:
-    """Return the name of a new network; refuses (8192) one that another network of the owner has."""
-    namesake = cloud.networks.find_by_name(uid, name)
-    if namesake:
-        raise internal(f"NAME is already taken by NET {namesake.id}.")
-    return check_name(name)
 
 
 class ReservationCalls:

@@ -9,6 +9,7 @@ from enum import Enum
 
 from econed.opennebula.states import NetworkState
 from econed.sandbox.objects.base import Kind, PoolObject, ids_text, ids_xml, parse_ids
+from econed.sandbox.refusals import internal
 from econed.sandbox.template import Template, Vector, cdata
 
 HELD = -1
@@ -176,17 +177,21 @@ class AddressRange:
         )
 
 
-def _make_range(range_id: int, requested: Vector) -> AddressRange | None:
-    """Return the range that an AR vector requests, or None if its SIZE, type or address is invalid."""
+def _make_range(range_id: int, requested: Vector) -> AddressRange:
+    """Return the range that an AR vector requests; refuses (8192) an invalid type, address or SIZE."""
     size = requested.get("SIZE", str(_DEFAULT_SIZE))
+    if requested.get("TYPE", "IP4").upper() != "IP4":
+        raise internal("Unknown or missing address range TYPE.")
     ip = _parse_ip(requested.get("IP", ""))
-    if not size.isdigit() or int(size) < 1 or requested.get("TYPE", "IP4").upper() != "IP4" or ip is None:
-        return None
+    if ip is None:
+        raise internal("Wrong or empty IP attribute")
     mac = requested.get("MAC", "")
     try:
         first_mac = int(mac.replace(":", ""), 16) if mac else _default_mac(ip)
     except ValueError:
-        return None
+        raise internal(f"Wrong format for MAC attribute: {mac}") from None
+    if not size.isdigit() or int(size) < 1:
+        raise internal("Wrong SIZE for address range")
     return AddressRange(range_id, ip, first_mac, int(size), free_attributes(requested))
 
 
@@ -197,14 +202,16 @@ def free_attributes(requested: Vector) -> Vector:
 
 @dataclass(eq=False)
 class Network(PoolObject):
-    """A virtual network. In 7.x it is LOCK_CREATE at first, without ranges, then READY.
+    """A virtual network. In 7.x it is LOCK_CREATE at first, without ranges, then READY, or ERROR.
 
-    `parent_id` is the network of a reservation. `vm_ids` are the machines connected to the network.
+    `parent_id` is the network of a reservation, `template_id` the template from which it was made. `vm_ids` are the
+    machines connected to the network.
     """
 
     ranges: list[AddressRange] = field(default_factory=list)
     state: NetworkState = NetworkState.READY
     parent_id: int | None = None
+    template_id: int | None = None
     vm_ids: set[int] = field(default_factory=set)
     _next_range_id: int = 0
 
@@ -215,14 +222,10 @@ class Network(PoolObject):
         """Whether it is a reservation, which nobody may USE but by its permissions or a rule that names it."""
         return self.parent_id is not None
 
-    def add_range(self, requested: Vector) -> bool:
-        """Add the range that an AR vector requests; False if it is invalid."""
-        address_range = _make_range(self._next_range_id, requested)
-        if address_range is None:
-            return False
-        self.ranges.append(address_range)
+    def add_range(self, requested: Vector) -> None:
+        """Add the range that an AR vector requests; refuses (8192) an invalid one."""
+        self.ranges.append(_make_range(self._next_range_id, requested))
         self._next_range_id += 1
-        return True
 
     def range(self, range_id: int) -> AddressRange | None:
         """Return the range with this id, or None."""
@@ -233,12 +236,12 @@ class Network(PoolObject):
         return sum(len(address_range.leases) for address_range in self.ranges)
 
     def become_ready(self, *, is_v7: bool) -> None:
-        """Create the ranges of the template and set the state READY."""
+        """Create the ranges of the template and set the state READY; refuses (8192) an invalid range."""
         if is_v7:
             self.add_vlan_attributes()
-        for requested in self.template.vectors("AR"):
-            self.add_range(requested)
-        self.template.pop("AR")
+        for requested in self.template.pop("AR"):
+            if isinstance(requested, dict):
+                self.add_range(requested)
         self.state = NetworkState.READY
 
     def add_default_group(self) -> None:
@@ -294,16 +297,18 @@ class Network(PoolObject):
     def _own_xml(self, *, is_v7: bool, vm_ids: set[int]) -> str:
         vlan, state, groups = self.template.get("VLAN_ID"), "", ""
         if is_v7:
-            previous = int(self.state) if self.state is NetworkState.READY else 0
+            previous = 0 if self.state is NetworkState.LOCK_CREATE else int(self.state)
             state = cdata("STATE", int(self.state)) + cdata("PREV_STATE", previous)
             updated = ids_xml("UPDATED_VMS", vm_ids) if vm_ids else "<UPDATED_VMS/>"
             groups = f"{updated}<OUTDATED_VMS/><UPDATING_VMS/><ERROR_VMS/>"
         parent = str(self.parent_id) if self.parent_id is not None else ""
+        template_id = str(self.template_id) if self.template_id is not None else ""
         return (
             f"{self.head()}{self.lock_xml()}{ids_xml('CLUSTERS', self.cluster_ids)}"
             f"{cdata('BRIDGE', self.template.get('BRIDGE'))}"
             f"{cdata('BRIDGE_TYPE', self.template.get('BRIDGE_TYPE', 'linux'))}{state}"
-            f"<PARENT_NETWORK_ID>{parent}</PARENT_NETWORK_ID>{'<TEMPLATE_ID/>' if is_v7 else ''}"
+            f"<PARENT_NETWORK_ID>{parent}</PARENT_NETWORK_ID>"
+            f"{f'<TEMPLATE_ID>{template_id}</TEMPLATE_ID>' if is_v7 else ''}"
             f"{cdata('VN_MAD', self.template.get('VN_MAD'))}{cdata('PHYDEV', self.template.get('PHYDEV'))}"
             f"{cdata('VLAN_ID', vlan)}<OUTER_VLAN_ID/><VLAN_ID_AUTOMATIC>0</VLAN_ID_AUTOMATIC>"
             f"<OUTER_VLAN_ID_AUTOMATIC>0</OUTER_VLAN_ID_AUTOMATIC><USED_LEASES>{self.used_leases()}</USED_LEASES>"
