@@ -140,6 +140,7 @@ class Server:
         else:
             self._load_configuration()
             configtest.dispatcher()
+            return self._print(f"{self.installation.conf}: no errors; the ports are tested when econed binds them")
         return self._print(f"{self.installation.conf}: nothing would keep econed from starting")
 
     def run(self) -> Exit:
