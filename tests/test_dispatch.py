@@ -345,10 +345,10 @@ def test_every_action_has_a_docstring() -> None:
     assert [known.name for known in all_actions() if not known.run.__doc__] == []
 
 
-def test_of_ec2s_actions_only_describe_actions_may_be_cancelled() -> None:
+def test_of_ec2s_actions_only_those_that_describe_or_get_may_be_cancelled() -> None:
     actions = [known for known in all_actions() if known.service is EC2]
     assert {known.name for known in actions if known.only_reads} == {
-        known.name for known in actions if known.name.startswith("Describe")
+        known.name for known in actions if known.name.startswith(("Describe", "Get"))
     }
 
 

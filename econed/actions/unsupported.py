@@ -43,6 +43,13 @@ _INTERFACES = (
 )
 _PREFIX_LISTS = "Security groups of OpenNebula have no lists of prefixes: use a rule for each of them."
 
+_ENCRYPTION = (
+    "OpenNebula does not encrypt disks by itself: an administrator keeps datastores on encrypted storage, or users "
+    "encrypt disks in their instances."
+)
+_SERIAL_CONSOLE = "The console of an instance is in OpenNebula's Sunstone (VNC), for users who may log in there."
+_LONG_IDS = "The ids of resources contain OpenNebula's; their form is the same for all users."
+
 UNSUPPORTED: Final[Mapping[str, str]] = MappingProxyType(
     {
         **dict.fromkeys(
@@ -82,6 +89,9 @@ UNSUPPORTED: Final[Mapping[str, str]] = MappingProxyType(
             _INTERFACES,
         ),
         "CreateManagedPrefixList": _PREFIX_LISTS,
+        "EnableEbsEncryptionByDefault": _ENCRYPTION,
+        "EnableSerialConsoleAccess": _SERIAL_CONSOLE,
+        **dict.fromkeys(("ModifyIdFormat", "ModifyIdentityIdFormat"), _LONG_IDS),
     }
 )
 """By action of EC2: the rest of the message of its error, UnsupportedOperation."""

@@ -123,6 +123,14 @@ _OF_NETWORKS: Mapping[str, Request] = {
     **dict.fromkeys((row.action for row in EMPTY_LISTS), lambda t, n: {}),
 }
 
+_OF_ACCOUNT: Mapping[str, Request] = dict.fromkeys(
+    (
+        *("DescribeAggregateIdFormat", "DescribeIdFormat", "DisableEbsEncryptionByDefault"),
+        *("DisableSerialConsoleAccess", "GetEbsEncryptionByDefault", "GetSerialConsoleAccessStatus"),
+    ),
+    lambda t, n: {},
+)
+
 _OF_PLACEMENT_GROUPS: Mapping[str, Request] = {
     "CreatePlacementGroup": lambda t, n: {"GroupName": f"new {n}"},
     "DeletePlacementGroup": lambda t, n: {"GroupName": t.placement_groups[n]},
@@ -179,6 +187,7 @@ REQUESTS: Mapping[str, Request] = {
     **_OF_KEYS,
     **_OF_NETWORKS,
     **_OF_PLACEMENT_GROUPS,
+    **_OF_ACCOUNT,
     **_OF_GROUPS,
     **_OF_REGIONS,
     **_OF_STS,

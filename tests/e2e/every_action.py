@@ -271,6 +271,13 @@ _OF_NETWORKS: Mapping[str, _Make] = {
     **dict.fromkeys((row.action for row in EMPTY_LISTS), lambda _: (Example({}),)),
 }
 
+_OF_ACCOUNT: Mapping[str, _Make] = dict.fromkeys(
+    (
+        *("DescribeAggregateIdFormat", "DescribeIdFormat", "DisableEbsEncryptionByDefault"),
+        *("DisableSerialConsoleAccess", "GetEbsEncryptionByDefault", "GetSerialConsoleAccessStatus"),
+    ),
+    lambda _: (Example({}),),
+)
 
 EXAMPLES: Mapping[str, _Make] = {
     **_OF_IAM,
@@ -283,6 +290,7 @@ EXAMPLES: Mapping[str, _Make] = {
     **_OF_GROUPS,
     **_OF_INTERFACES,
     **_OF_PLACEMENT_GROUPS,
+    **_OF_ACCOUNT,
     "DescribeRegions": lambda _: (Example({}),),
     "DescribeAvailabilityZones": lambda t: (Example({}), Example({"ZoneNames": [t.zone]})),
     "DescribeImages": lambda t: (

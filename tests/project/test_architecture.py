@@ -92,7 +92,7 @@ ACTIONS_MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "addresses": ("regions", "machines"),
     "volumes": ("images", "regions", "disk_images", "machines"),
     "images": ("regions", "disk_images", "machines"),
-    **dict.fromkeys(("empty_lists", "iam", "keys", "regions", "sts"), ()),
+    **dict.fromkeys(("account", "empty_lists", "iam", "keys", "regions", "sts"), ()),
     "disk_images": ("machines",),
     "machines": (),
 }

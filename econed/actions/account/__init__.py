@@ -1,0 +1,1 @@
+"""Settings of the account: those that econed has one value for."""
