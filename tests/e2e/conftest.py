@@ -58,6 +58,18 @@ def lenient_econed(cloud: FurnishedCloud) -> Econed:
     return cloud.econed(settings={"failed_signatures": False})
 
 
+@pytest.fixture(scope="session")
+def filtering_econed(cloud: FurnishedCloud) -> Econed:
+    """An econed for which the driver of the networks filters, so that security groups protect."""
+    return cloud.econed(settings={"filtering_drivers": ["dummy"]})
+
+
+@pytest.fixture(scope="session")
+def subnet_without_groups(cloud: FurnishedCloud) -> str:
+    """A subnet in which security groups protect: its network has none of its own."""
+    return f"subnet-{cloud.network_without_groups():08d}"
+
+
 @pytest.fixture(scope="session", params=KINDS)
 def signer(request: pytest.FixtureRequest, cloud: FurnishedCloud, lenient_econed: Econed) -> Person:
     """A user of their own for each kind of credentials, who signs with them at the lenient econed."""

@@ -10,20 +10,15 @@ from botocore.exceptions import ClientError
 
 from tests.e2e.waiting import described, wait
 from tests.support.clients import boto, refusal
+from tests.support.econed_process import Econed
 from tests.support.furnished_cloud import MAX_WAIT, FurnishedCloud
 from tests.support.processes import until
 
 
-@pytest.fixture(scope="module")
-def client(cloud: FurnishedCloud) -> Any:
+@pytest.fixture
+def client(cloud: FurnishedCloud, filtering_econed: Econed) -> Any:
     """Alice's client of an econed for which the networks' driver filters."""
-    return boto(cloud.alice, cloud.econed(settings={"filtering_drivers": ["dummy"]}).url)
-
-
-@pytest.fixture(scope="module")
-def subnet(cloud: FurnishedCloud) -> str:
-    """A subnet in which security groups protect: its network has none of its own."""
-    return f"subnet-{cloud.network_without_groups():08d}"
+    return boto(cloud.alice, filtering_econed.url)
 
 
 def rules_of(cloud: FurnishedCloud, instance: str) -> set[str]:
@@ -39,13 +34,13 @@ def ports_of(cloud: FurnishedCloud, instance: str) -> set[str]:
 
 
 def test_an_instance_is_protected_by_the_groups_that_it_is_run_with(
-    cloud: FurnishedCloud, client: Any, subnet: str, launch: Callable[..., list[dict[str, Any]]]
+    cloud: FurnishedCloud, client: Any, subnet_without_groups: str, launch: Callable[..., list[dict[str, Any]]]
 ) -> None:
     """A change of a rule reaches the running machine; a group in use is not deleted."""
     web = client.create_security_group(GroupName=f"web: {cloud.prefix}", Description="HTTP")["GroupId"]
     permission = {"IpProtocol": "tcp", "FromPort": 80, "ToPort": 80, "IpRanges": [{"CidrIp": "192.0.2.0/24"}]}
     client.authorize_security_group_ingress(GroupId=web, IpPermissions=[permission])
-    (launched,) = launch(client=client, SubnetId=subnet, SecurityGroupIds=[web])
+    (launched,) = launch(client=client, SubnetId=subnet_without_groups, SecurityGroupIds=[web])
     instance = launched["InstanceId"]
     wait(client, "instance_running", [instance])
     assert [group["GroupId"] for group in described(client, instance)[0]["SecurityGroups"]] == [web]
@@ -74,13 +69,13 @@ def test_a_group_that_would_not_protect_is_refused(
 
 
 def test_the_groups_of_an_interface_are_changed_where_opennebula_can(
-    cloud: FurnishedCloud, client: Any, subnet: str, launch: Callable[..., list[dict[str, Any]]]
+    cloud: FurnishedCloud, client: Any, subnet_without_groups: str, launch: Callable[..., list[dict[str, Any]]]
 ) -> None:
     first, second = (
         client.create_security_group(GroupName=f"{name} {cloud.prefix}", Description="test")["GroupId"]
         for name in ("first", "second")
     )
-    (launched,) = launch(client=client, SubnetId=subnet, SecurityGroupIds=[first])
+    (launched,) = launch(client=client, SubnetId=subnet_without_groups, SecurityGroupIds=[first])
     instance = launched["InstanceId"]
     wait(client, "instance_running", [instance])
     named = {"NetworkInterfaceId": described(client, instance)[0]["NetworkInterfaces"][0]["NetworkInterfaceId"]}

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 from econed.actions.object_limits import MAX_ON_GROUP, check_size
 from econed.actions.security_groups.lookup import find_group, visible_groups
 from econed.actions.security_groups.records import GroupRules, Record, tag_prefix
-from econed.actions.security_groups.rules import not_opened
+from econed.actions.security_groups.rules import TrafficRule, not_opened
 from econed.actions.tagging import tag_text, too_many_tags
 from econed.actions.tasks import TaskGroup
 from econed.actions.watch import watch_caller
@@ -30,6 +30,12 @@ _MAX_ATTEMPTS: Final = 10
 
 _PAUSE: Final = 0.2
 """Seconds between two attempts."""
+
+_MAX_READS: Final = 20
+"""Times that a group is read to see whether another request has changed it so that a change becomes possible."""
+
+_READ_PAUSE: Final = 0.5
+"""Seconds between two of these reads."""
 
 
 @dataclass(frozen=True)
@@ -61,10 +67,8 @@ async def change_rules(
     `EC2Error` RulesPerSecurityGroupLimitExceeded, TagLimitExceeded, or UnsupportedOperation for a rule for ::/0 without
     the one for 0.0.0.0/0; RequestLimitExceeded, after which SDKs retry, if other requests keep changing the group.
     """
-    group = target.group
-    before = GroupRules(group)
-    records = change(before)
-    _check(before, records)
+    before, records = await _possible(call, target.group, change)
+    group = before.group
     new = [record for record in records.values() if record.id not in before.records]
     tags = template(*(tag_text(tags_of_new or {}, tag_prefix(record.id)) for record in new))
     text = before.text(records.values(), tags)
@@ -75,13 +79,40 @@ async def change_rules(
     return before, records
 
 
+async def _possible(call: Call, group: SecurityGroup, change: Change) -> tuple[GroupRules, Mapping[str, Record]]:
+    """Return the rules of a group before and after a change that OpenNebula can carry out.
+
+    Where a rule for ::/0 would be without the one for 0.0.0.0/0, another request for the latter may be in progress:
+    Terraform adds and removes both at once, in two requests. This waits for it for some seconds.
+    """
+    reads = 1 if call.dry_run else _MAX_READS
+    while True:
+        before = GroupRules(group)
+        records = change(before)
+        _check_count(before, records)
+        alone = sorted(not_opened([record.rule for record in records.values()]), key=lambda rule: rule.key)
+        if not alone:
+            return before, records
+        reads -= 1
+        if not reads:
+            raise _without_ipv4(alone[0])
+        await call.pause(_READ_PAUSE)
+        group = await _current(call, group)
+
+
+def _without_ipv4(rule: TrafficRule) -> EC2Error:
+    return EC2Error(
+        "UnsupportedOperation",
+        "A rule of OpenNebula for all IPv6 addresses is for all IPv4 addresses too, so a rule for ::/0 needs one "
+        f"for 0.0.0.0/0 with the same protocol and ports ({rule.text}). Add both together; remove both together, "
+        "or the one for ::/0 first.",
+    )
+
+
 async def _settle(call: Call, group: SecurityGroup) -> None:
     """Write RULE until it holds the rules that the records say; another request may have overwritten it."""
     for _ in range(_MAX_ATTEMPTS):
-        current = await visible_groups(call, [group.id])
-        if not current:
-            raise SECURITY_GROUP.not_found(SECURITY_GROUP.format(group.id))
-        rules = GroupRules(current[0])
+        rules = GroupRules(await _current(call, group))
         if rules.is_settled:
             return
         await call.session.security_group_update(group.id, rules.text(rules.records.values()))
@@ -89,7 +120,15 @@ async def _settle(call: Call, group: SecurityGroup) -> None:
     raise EC2Error("RequestLimitExceeded", "Other requests keep changing this security group. Try again.", 503)
 
 
-def _check(before: GroupRules, after: Mapping[str, Record]) -> None:
+async def _current(call: Call, group: SecurityGroup) -> SecurityGroup:
+    """Read a group again."""
+    current = await visible_groups(call, [group.id])
+    if not current:
+        raise SECURITY_GROUP.not_found(SECURITY_GROUP.format(group.id))
+    return current[0]
+
+
+def _check_count(before: GroupRules, after: Mapping[str, Record]) -> None:
     for is_egress in (False, True):
         count = _count(after.values(), is_egress)
         if count > max(MAX_RULES, _count(before.records.values(), is_egress)):
@@ -97,13 +136,6 @@ def _check(before: GroupRules, after: Mapping[str, Record]) -> None:
                 "RulesPerSecurityGroupLimitExceeded",
                 f"The maximum number of rules per security group has been reached: {MAX_RULES} in each direction.",
             )
-    for rule in sorted(not_opened([record.rule for record in after.values()]), key=lambda rule: rule.key):
-        raise EC2Error(
-            "UnsupportedOperation",
-            "A rule of OpenNebula for all IPv6 addresses is for all IPv4 addresses too, so a rule for ::/0 needs one "
-            f"for 0.0.0.0/0 with the same protocol and ports ({rule.text}). Add both together; remove both together, "
-            "or the one for ::/0 first.",
-        )
 
 
 def _count(records: Iterable[Record], is_egress: bool) -> int:

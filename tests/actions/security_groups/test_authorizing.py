@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from twisted.internet.defer import Deferred
 
 from econed.actions.security_groups.store import MAX_RULES
 from tests.actions.security_groups.groups import (
@@ -17,7 +18,7 @@ from tests.actions.security_groups.groups import (
     rules_by_id,
     tcp,
 )
-from tests.support.cloud import Cloud
+from tests.support.cloud import Cloud, perform
 
 ANYWHERE = ("0.0.0.0/0", "::/0")
 
@@ -188,6 +189,26 @@ def test_all_ipv6_addresses_are_possible_only_with_all_ipv4_addresses(cloud: Clo
     authorize(cloud, group, tcp(80, *ANYWHERE))
     cloud.run("alice", "RevokeSecurityGroupIngress", GroupId=group, IpPermissions=[tcp(80, *ANYWHERE)])
     assert rules(cloud, group) == [ALL_OUT, "ingress tcp 22 22 0.0.0.0/0"]
+
+
+def test_a_rule_for_all_ipv6_addresses_waits_for_a_request_for_the_ipv4_addresses(cloud: Cloud) -> None:
+    """Terraform adds and removes both at once, each by a request of its own."""
+    group = create(cloud)
+
+    def concurrent(action: str, first: str, second: str) -> None:
+        outcomes: list[Any] = []
+        change = {"GroupId": group, "IpPermissions": [tcp(22, first)]}
+        Deferred.fromCoroutine(perform(cloud.call_as("alice"), action, change)).addBoth(outcomes.append)
+        cloud.clock.advance(1)
+        assert not outcomes
+        cloud.run("alice", action, GroupId=group, IpPermissions=[tcp(22, second)])
+        cloud.clock.advance(1)
+        assert [outcome["Return"] for outcome in outcomes] == [True]
+
+    concurrent("AuthorizeSecurityGroupIngress", "::/0", "0.0.0.0/0")
+    assert rules(cloud, group) == [ALL_OUT, "ingress tcp 22 22 0.0.0.0/0", "ingress tcp 22 22 ::/0"]
+    concurrent("RevokeSecurityGroupIngress", "0.0.0.0/0", "::/0")
+    assert rules(cloud, group) == [ALL_OUT]
 
 
 def test_a_rule_is_modified_and_keeps_its_id(cloud: Cloud) -> None:
