@@ -119,7 +119,7 @@ class Scripts:
     async def _run_measured(self, name: str, argv: Sequence[str], elastic_ip: IPv4Address, timeout: float) -> None:
         outcome, started_at = "cancelled", self._reactor.seconds()
         try:
-            await self._run(argv, elastic_ip, timeout)
+            await self._run(f"{name}_script", argv, elastic_ip, timeout)
             outcome = "ok"
         except ScriptFailed as error:
             outcome = "broken_off" if error.was_killed else "failed"
@@ -127,14 +127,17 @@ class Scripts:
         finally:
             self._on_exit(name, outcome, self._reactor.seconds() - started_at)
 
-    async def _run(self, argv: Sequence[str], elastic_ip: IPv4Address, timeout: float) -> None:
-        """Run a script until it exits; raises `ScriptFailed`."""
+    async def _run(self, key: str, argv: Sequence[str], elastic_ip: IPv4Address, timeout: float) -> None:
+        """Run the script of a key of econe.conf until it exits; raises `ScriptFailed`.
+
+        The log has the key: the command of both scripts may be sudo.
+        """
         script = _ScriptProcess(self._reactor)
         leader = (sys.executable, "-I", "-S", "-c", _LEADER, *argv)
         try:
             self._reactor.spawnProcess(script, leader[0], leader, env=dict(ENVIRONMENT), path="/")
         except OSError as error:
-            self._log.warn("starting {script} for {ip} failed: {error}", script=argv[0], ip=elastic_ip, error=error)
+            self._log.warn("starting {script} for {ip} failed: {error}", script=key, ip=elastic_ip, error=error)
             raise ScriptFailed("could not be started", was_killed=False) from None
         script.kill_after(timeout)
         try:
@@ -144,7 +147,7 @@ class Scripts:
             raise
         how = "was killed after its timeout" if script.was_killed else _describe_exit(failure)
         log = self._log.info if failure is None and not script.was_killed else self._log.warn
-        log("{script} for {ip} {how}; output: {output}", script=argv[0], ip=elastic_ip, how=how, output=script.output)
+        log("{script} for {ip} {how}; output: {output}", script=key, ip=elastic_ip, how=how, output=script.output)
         if failure is not None or script.was_killed:
             by_signal = failure is not None and failure.signal is not None
             raise ScriptFailed(how, was_killed=script.was_killed or by_signal)

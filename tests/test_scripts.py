@@ -135,6 +135,7 @@ async def test_the_output_of_a_failed_script_is_in_the_log_and_not_in_the_error(
     assert "the reason" in event["output"]
     assert "more" in event["output"]
     assert "exit status 3" in event["how"]
+    assert event["script"] == "associate_script"  # not its command, which may be sudo for both scripts
 
 
 @pytest_twisted.ensureDeferred
