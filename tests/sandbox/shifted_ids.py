@@ -11,6 +11,7 @@ from lxml import etree
 from twisted.internet.task import Clock
 
 from econed.sandbox.oned import Oned
+from tests.sandbox.random_macs import RandomMacs
 from tests.sandbox.replay import Call, IdMapping
 
 NAMES = {"alice": "zoe", "bob": "yves", "carol": "xenia", "dave": "walt", "erin": "vera", "lena": "uma"}
@@ -53,6 +54,7 @@ _CREATING_METHODS = {
     "one.vm.disksaveas": "image",
     "one.vn.reserve": "net",
     "one.vntemplate.instantiate": "net",
+    "one.acl.addrule": "acl",
 }
 
 # Paths of ids in documents: the first matching pattern determines the kind of object.
@@ -90,11 +92,16 @@ class LearnedIds(IdMapping):
         self._is_extract = is_extract
         self._sandbox_ids: dict[tuple[str, int], int] = {("template", -1): -1}
         self._recorded_ids: dict[tuple[str, int], int] = {}
+        self._macs = RandomMacs()
         self._recorded_suffixes: dict[str, dict[str, str]] = {"vm": {}, "net": {}}
         """The ends of generated names of machines and networks in the recording, by those in the sandbox."""
 
     def learn(self, call: Call, value: Any) -> None:
-        """Learn the id of the object that a call has created."""
+        """Learn the id of the object that a call has created, or the ids and addresses in a document."""
+        if call.method == "one.vn.info":
+            self._macs.learn(*(etree.fromstring(document.encode()) for document in (call.reply[1], value)))
+        if call.method == "one.acl.info":
+            self._learn_rules(*(etree.fromstring(document.encode()) for document in (call.reply[1], value)))
         prefix, _, action = call.method.removeprefix("one.").partition(".")
         kind = _CREATING_METHODS.get(call.method)
         if kind is None and action in _CREATING_ACTIONS:
@@ -104,6 +111,14 @@ class LearnedIds(IdMapping):
             self._recorded_ids[kind, int(value)] = int(call.reply[1])
         if kind is not None and action == "instantiate" and not call.args[1]:
             self._recorded_suffixes[kind][f"-{value}"] = f"-{call.reply[1]}"
+
+    def _learn_rules(self, recorded: etree._Element, replayed: etree._Element) -> None:
+        """Learn the ids of ACL rules, which both have in the order in which they were added."""
+        theirs, ours = (
+            sorted(int(rule.text or "") for rule in pool.iterfind("ACL/ID")) for pool in (recorded, replayed)
+        )
+        for recorded_id, sandbox_id in zip(theirs, ours, strict=True):
+            self._sandbox_ids["acl", recorded_id] = sandbox_id
 
     def remove_left_out(self, recorded: etree._Element) -> None:
         """Remove members of pools, and machines of security groups, that calls outside an extract have created."""
@@ -155,7 +170,7 @@ class LearnedIds(IdMapping):
 
     def recorded(self, leaf: tuple[str, str]) -> tuple[str, str]:
         """Return an element with recorded ids."""
-        path, value = leaf
+        path, value = leaf[0], self._macs.recorded(leaf[1])
         for kind, pattern in _GENERATED_NAMES.items():
             if re.search(pattern, path):
                 for suffix, recorded_suffix in self._recorded_suffixes[kind].items():
@@ -201,7 +216,12 @@ class ShiftedIds(LearnedIds):
         created: list[tuple[str, int]] = [("user", do("one.user.allocate", "early", "secret", "core", [0]))]
         created += [("host", do("one.host.allocate", f"early-{n}", "dummy", "dummy", 0)) for n in range(2)]
         created += [
-            ("vn", do("one.vn.allocate", 'NAME="early" VN_MAD="dummy" BRIDGE="b" AR=[IP="1.2.3.4",SIZE="1"]', 0))
+            (
+                "vn",
+                do(
+                    "one.vn.allocate", 'NAME="early" VN_MAD="dummy" BRIDGE="b" AR=[TYPE="IP4",IP="1.2.3.4",SIZE="1"]', 0
+                ),
+            )
         ]
         text = 'NAME="early" VN_MAD="dummy" BRIDGE="b"'
         created += [("vntemplate", do("one.vntemplate.allocate", text)) for text in [text, text.replace("y", "y-2", 1)]]
@@ -259,6 +279,10 @@ def _acl_rule(mapping: LearnedIds, args: list[Any]) -> list[Any]:
     return [f"{user:x}", *args[1:]]
 
 
+def _acl_rule_id(mapping: LearnedIds, args: list[Any]) -> list[Any]:
+    return [mapping.sandbox_id("acl", args[0])]
+
+
 def _security_group(mapping: LearnedIds, args: list[Any]) -> list[Any]:
     return [mapping.sandbox_id("vm", args[0]), args[1], mapping.sandbox_id("secgroup", args[2])]
 
@@ -274,6 +298,7 @@ _ARGUMENTS: Mapping[str, Callable[[LearnedIds, list[Any]], list[Any]]] = {
     "one.vm.action": _vm_action,
     "one.vmpool.infoset": _vm_set,
     "one.acl.addrule": _acl_rule,
+    "one.acl.delrule": _acl_rule_id,
     "one.vm.vmgroupadd": _vm_group,
     "one.vm.attachsg": _security_group,
     "one.vm.detachsg": _security_group,

@@ -272,7 +272,8 @@ class TestAddresses:
 
     def test_a_network_of_7_x_refuses_changes_until_it_is_ready(self) -> None:
         demo = DemoCloud()
-        network_id = demo.admin("one.vn.allocate", 'NAME="n" VN_MAD="dummy" AR=[IP="10.9.0.1",SIZE="2"]', 0)[1]
+        text = 'NAME="n" VN_MAD="dummy" AR=[TYPE="IP4",IP="10.9.0.1",SIZE="2"]'
+        network_id = demo.admin("one.vn.allocate", text, 0)[1]
         assert demo.code(None, "one.vn.hold", network_id, 'LEASES=[IP="10.9.0.1"]') == WRONG_STATE
         demo.wait()
         assert demo.code(None, "one.vn.hold", network_id, 'LEASES=[IP="10.9.0.1"]') == 0

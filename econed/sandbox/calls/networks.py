@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from econed.opennebula.states import NetworkState
 from econed.sandbox.calls.declaration import serves
 from econed.sandbox.calls.network_allocation import allocate_network, restricted_network_attributes
 from econed.sandbox.calls.reservations import get_ready, release_reservation
 from econed.sandbox.cloud import Cloud
+from econed.sandbox.objects.address_ranges import HELD, AddressRange, Lease, LeaseHolder
 from econed.sandbox.objects.base import Kind, Right
-from econed.sandbox.objects.networks import (
-    HELD,
-    AddressRange,
-    Lease,
-    LeaseHolder,
-    Network,
-    free_attributes,
-    network_template,
-)
-from econed.sandbox.objects.pools import page
+from econed.sandbox.objects.networks import Network, network_template
+from econed.sandbox.objects.pools import Pool, page
 from econed.sandbox.objects.users import User
 from econed.sandbox.refusals import internal, unauthorized, wrong_state
 from econed.sandbox.template import Template, Vector
@@ -45,31 +40,24 @@ class NetworkCalls:
                 raise unauthorized(f"User [{caller.id}] : {text}")
         return allocate_network(cloud, caller, template, {cluster.id}).id
 
-    def _visible_vm_ids(self, caller: User, network: Network) -> set[int]:
-        rights = self._cloud.rights
-        machines = (self._cloud.vms.find(vm_id) for vm_id in network.vm_ids)
-        return {
-            machine.id
-            for machine in machines
-            if machine and rights.allows(caller, Right.USE, Kind.VM, machine, locks=False)
-        }
-
     @serves("one.vn.info", int, optional=(bool,))
     def info(self, caller: User, network_id: int, _decrypt: bool = False) -> str:
-        """Return the document of a network, with the leases of machines and reservations that the caller may see."""
-        network = self._cloud.get_authorized(caller, Right.USE, self._cloud.networks, network_id, locks=False)
-        vm_ids = self._visible_vm_ids(caller, network)
-        rights, networks = self._cloud.rights, self._cloud.networks
+        """Return the document of a network.
+
+        Who may not manage the network sees only the leases of machines and reservations that they may use.
+        """
+        cloud = self._cloud
+        network = cloud.get_authorized(caller, Right.USE, cloud.networks, network_id, locks=False)
+        sees_all = cloud.rights.allows(caller, Right.MANAGE, Kind.NET, network, locks=False)
 
         def is_visible(lease: Lease) -> bool:
-            if caller.is_oneadmin:
-                return True
-            if lease.holder is LeaseHolder.VM:
-                return lease.holder_id in vm_ids
-            reservation = networks.find(lease.holder_id)
-            return reservation is not None and rights.allows(caller, Right.USE, Kind.NET, reservation, locks=False)
+            pool: Pool[Any] = cloud.vms if lease.holder is LeaseHolder.VM else cloud.networks
+            holder = pool.find(lease.holder_id)
+            return sees_all or (
+                holder is not None and cloud.rights.allows(caller, Right.USE, pool.kind, holder, locks=False)
+            )
 
-        return network.xml(is_v7=self._cloud.version.is_v7, vm_ids=vm_ids, is_visible=is_visible)
+        return network.xml(is_v7=cloud.version.is_v7, is_visible=is_visible)
 
     @serves("one.vnpool.info", int, int, int)
     def pool(self, caller: User, owner: int, start: int, end: int) -> str:
@@ -80,7 +68,7 @@ class NetworkCalls:
         networks = cloud.visible(caller, plain, Kind.NET, owner)
         networks += cloud.visible(caller, reservations, Kind.NET, owner, ignores_wide_rules=True)
         networks.sort(key=lambda network: -network.id)
-        elements = (network.xml(is_v7=is_v7, vm_ids=set(network.vm_ids)) for network in page(networks, start, end))
+        elements = (network.xml(is_v7=is_v7) for network in page(networks, start, end))
         return f"<VNET_POOL>{''.join(elements)}</VNET_POOL>"
 
     def _ready(self, caller: User, network_id: int, right: Right = Right.MANAGE) -> Network:
@@ -95,10 +83,11 @@ class NetworkCalls:
         template = self._cloud.updated_template(caller, current, text, append, restricted)
         if template is not current:
             template.pop("AR")
-            template.add_missing(current, ("BRIDGE", "BRIDGE_TYPE"))
-            if not template.get("VN_MAD") and self._cloud.version.is_v7:
+            is_v7 = self._cloud.version.is_v7
+            template.add_missing(current, ("BRIDGE", "BRIDGE_TYPE") if is_v7 else ("BRIDGE",))
+            if not template.get("VN_MAD") and is_v7:
                 raise internal("Cannot update template. No VN_MAD in template for Virtual Network.")
-            network.template = network_template(template)
+            network.template = network_template(template, has_bridge_type=is_v7)
             network.add_vlan_attributes()
         return network_id
 
@@ -110,7 +99,7 @@ class NetworkCalls:
         if position is None or position[1] in position[0].leases:
             raise internal(_NOT_FREE)
         address_range, index = position
-        address_range.leases[index] = Lease(LeaseHolder.VM, HELD)
+        address_range.lease(index, Lease(LeaseHolder.VM, HELD))
         return network_id
 
     @serves("one.vn.release", int, str)
@@ -153,11 +142,13 @@ class NetworkCalls:
             size = requested.get("SIZE", "")
             if size and not size.isdigit() and self._cloud.version.is_v7:
                 raise internal("Unable to read the SIZE attribute, it must be number >= 0")
+            if address_range.parent_id is not None and size.isdigit() and int(size) != address_range.size:
+                raise internal("The SIZE of a reservation cannot be changed.")
             if size.isdigit() and int(size) <= max(address_range.leases, default=-1):
                 raise internal("New SIZE cannot be applied. There are used leases that would fall outside the range.")
             if Template([("AR", requested)]).stored() is None:
                 continue
-            address_range.attributes = free_attributes(requested)
+            address_range.replace_attributes(requested)
             address_range.size = int(size) if size.isdigit() else address_range.size
         return network_id
 
@@ -187,17 +178,18 @@ class NetworkCalls:
 
 
 def _requested_address(template: Template) -> tuple[str, str]:
-    """Return the IP and the AR_ID, which may be empty, of a LEASES vector."""
+    """Return the address and the AR_ID, which may be empty, of a LEASES vector."""
     leases = template.vectors("LEASES")
     if not leases:
         raise internal("Empty lease description.")
-    if not leases[0].get("IP"):
+    addresses = [leases[0][name] for name in ("IP", "IP6", "MAC") if leases[0].get(name)]
+    if not addresses:
         raise internal("Missing MAC, IP or IP6.")
-    return leases[0]["IP"], leases[0].get("AR_ID", "")
+    if len(addresses) > 1:
+        raise internal("Only one attribute MAC, IP or IP6 can be set.")
+    return addresses[0], leases[0].get("AR_ID", "")
 
 
 def _position(network: Network, template: Template) -> tuple[AddressRange, int] | None:
     """Return the range and the index of the address in a call, or None if it is not in the network or the range."""
-    address, range_id = _requested_address(template)
-    position = network.locate(address)
-    return None if position is None or range_id not in ("", str(position[0].id)) else position
+    return network.locate(*_requested_address(template))

@@ -9,8 +9,9 @@ from econed.opennebula.states import NetworkState
 from econed.sandbox.calls.declaration import serves
 from econed.sandbox.calls.network_allocation import free_name
 from econed.sandbox.cloud import Cloud
+from econed.sandbox.objects.address_ranges import AddressRange, Lease, LeaseHolder
 from econed.sandbox.objects.base import Right
-from econed.sandbox.objects.networks import AddressRange, Lease, LeaseHolder, Network
+from econed.sandbox.objects.networks import Network
 from econed.sandbox.objects.users import User
 from econed.sandbox.quotas import Charge
 from econed.sandbox.refusals import did_not_complete, internal, wrong_state
@@ -137,7 +138,8 @@ def _take(parent: Network, reservation: Network, requested: Template, size: int,
         else:
             index = source.lease_consecutive(size, lease, is_v7=is_v7)
         if index is not None:
-            reservation.add_range({"TYPE": "IP4", "SIZE": str(size), **source.addresses(index), **source.attributes})
+            addresses = source.addresses(index)
+            reservation.add_range({"TYPE": source.type, "SIZE": str(size), **addresses, **source.attributes})
             reservation.ranges[-1].parent_id = source.id
             return True
     return False
@@ -148,7 +150,7 @@ def _give_back(parent: Network, reservation_id: int, ranges: Iterable[AddressRan
     lease = Lease(LeaseHolder.NETWORK, reservation_id)
     for address_range in ranges:
         source = parent.range(address_range.parent_id) if address_range.parent_id is not None else None
-        first = source.index(address_range.first_ip) if source is not None else None
+        first = source.index(address_range.addresses(0)["MAC"]) if source is not None else None
         if source is None or first is None:
             continue
         for index in range(first, min(first + address_range.size, source.size)):

@@ -92,6 +92,8 @@ def _network_context(nic: Vector, network: Network | None, *, is_v7: bool) -> Ve
             address_range = network.range(int(nic["AR_ID"]))
             value = address_range.attributes.get(source, "") if address_range else ""
             value = value or network.template.get(source)
+        if name == "IP6":
+            value = value or nic.get("IP6", "")
         context[f"ETH{nic['NIC_ID']}_{name}"] = value
     return context
 

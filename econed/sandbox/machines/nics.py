@@ -48,7 +48,7 @@ def _connect(machine: VirtualMachine, nic: Vector, network: Network) -> None:
     if network.parent_id is not None:
         nic["PARENT_NETWORK_ID"] = str(network.parent_id)
     nic.update(VN_MAD=network.template.get("VN_MAD"), BRIDGE=network.template.get("BRIDGE"))
-    nic.update(BRIDGE_TYPE=network.template.get("BRIDGE_TYPE"), TARGET=f"one-{machine.id}-{nic['NIC_ID']}")
+    nic.update(BRIDGE_TYPE=network.bridge_type, TARGET=f"one-{machine.id}-{nic['NIC_ID']}")
     nic["CLUSTER_ID"] = ids_text(network.cluster_ids)
     for name in _INHERITED_FROM_NETWORK if machine.is_v7 else ():
         value = address_range.attributes.get(name) or network.template.get(name)
@@ -93,7 +93,7 @@ def release_nic(cloud: Cloud, machine: VirtualMachine, nic: Vector, *, keep: boo
     is_connected = nic["NIC_ID"] not in machine.nic_ids_without_network
     network = cloud.networks.find(int(nic["NETWORK_ID"])) if is_connected else None
     if network is not None:
-        position = network.locate(nic["IP"])
+        position = network.locate(nic["MAC"], nic["AR_ID"])
         if position is not None:
             address_range, index = position
             lease = address_range.leases.get(index)

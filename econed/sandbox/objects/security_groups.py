@@ -52,10 +52,7 @@ class SecurityGroup(PoolObject):
             if network is None:
                 rules.append({**rule, **group})
             else:
-                rules += [
-                    {**rule, **group, "IP": ar.first_ip, "MAC": ar.first_mac, "SIZE": str(ar.size)}
-                    for ar in network.ranges
-                ]
+                rules += [{**rule, **group, **ar.rule()} for ar in network.ranges]
         return rules
 
 

@@ -174,7 +174,7 @@ def reserve(cloud: AddressCloud, ip: str, size: int, user: str = "alice") -> int
 def test_an_address_of_a_reservation_must_be_in_its_parent(cloud: AddressCloud) -> None:
     """Oned lets a reservation extend beyond the end of the range, where addresses may be another network's."""
     range_ = cloud.oned.cloud.networks.get(0).ranges[0]
-    end = IPv4Address(range_.ip + range_.size - 1)
+    end = IPv4Address(range_.addresses(range_.size - 1)["IP"])
     network = reserve(cloud, str(end), 4)
     inside, beyond = (instantiate(cloud, f'NETWORK_ID="{network}",IP="{address}"') for address in (end, end + 1))
     assert instance_view(cloud, beyond)["PrivateIpAddress"] == str(end + 1)
@@ -190,7 +190,7 @@ def test_an_address_of_another_users_reservation_must_be_in_its_parent(
 ) -> None:
     """Econed reads the parent, which alice may not: bob may have shared a reservation beyond its end."""
     range_ = cloud.oned.cloud.networks.get(0).ranges[0]
-    end = IPv4Address(range_.ip + range_.size - 1)
+    end = IPv4Address(range_.addresses(range_.size - 1)["IP"])
     network = reserve(cloud, str(end), 4, user="bob")
     cloud.as_user("bob", "one.vn.chmod", network, 1, 1, 0, 1, 0, 0, 1, 0, 0)
     inside, beyond = (instantiate(cloud, f'NETWORK_ID="{network}",IP="{address}"') for address in (end, end + 1))
