@@ -34,6 +34,9 @@ MAX_ON_IMAGE = 512 * _KIB
 MAX_ON_NETWORK = 256 * _KIB
 """Tags of a subnet or a VPC, on its network, which every request about networks reads."""
 
+MAX_ON_VM_GROUP = 256 * _KIB
+"""Tags of a placement group, on its VM group."""
+
 MAX_ON_GROUP = 512 * _KIB
 """Rules of a security group with their descriptions, and the tags of the group and of its rules."""
 

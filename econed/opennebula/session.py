@@ -138,6 +138,10 @@ class Session(ReadSession):
         """Create a VM group from template text and return its id (one.vmgroup.allocate)."""
         return _id("one.vmgroup.allocate", await self.oned.call(self.user, "one.vmgroup.allocate", text))
 
+    async def vm_group_update(self, group_id: int, text: str) -> None:
+        """Set attributes of a VM group; refused with 8192 while machines are in it (one.vmgroup.update, append)."""
+        await self.oned.call(self.user, "one.vmgroup.update", group_id, text, _APPEND)
+
     async def vm_group_delete(self, group_id: int) -> None:
         """Delete a VM group, even if machines are in it (one.vmgroup.delete)."""
         await self.oned.call(self.user, "one.vmgroup.delete", group_id)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from functools import cached_property
+
+from econed.opennebula.attributes import Attributes
 from econed.opennebula.values import ids_in
 from econed.opennebula.views import OwnedView, View
 
@@ -32,3 +35,8 @@ class VmGroup(OwnedView):
     def roles(self) -> tuple[VmGroupRole, ...]:
         """Its roles, in oned's order."""
         return self._views(VmGroupRole, "ROLES/ROLE")
+
+    @cached_property
+    def template(self) -> Attributes:
+        """Its free attributes."""
+        return self._attributes("TEMPLATE")

@@ -40,6 +40,7 @@ WAITS: Mapping[str, Mapping[str, str]] = MappingProxyType(
             "vnpool.info*": _IF_LISTED,
         },
         "DescribeTags": {
+            "vmgrouppool.info": _IN_TURN,
             "secgrouppool.info": _IN_TURN,
             "vnpool.info": _IN_TURN,
             "vnpool.info*": _IN_TURN,

@@ -387,11 +387,11 @@ ON_SHARED: Mapping[str, _Make] = {
     ),
     "CreateTags": lambda t: tuple(
         Example({"Resources": [resource], "Tags": [{"Key": "stolen", "Value": "yes"}]})
-        for resource in (t.instance, t.image, t.volume, t.attached, t.snapshot, t.subnet)
+        for resource in (t.instance, t.interface, t.image, t.volume, t.attached, t.snapshot, t.subnet)
     ),
     "DeleteTags": lambda t: tuple(
         Example({"Resources": [resource], "Tags": [{"Key": "secret"}]})
-        for resource in (t.instance, t.image, t.volume, t.attached, t.snapshot, t.subnet)
+        for resource in (t.instance, t.interface, t.image, t.volume, t.attached, t.snapshot, t.subnet)
     ),
 }
 """By action: changes of objects that the caller may use but not change."""

@@ -25,14 +25,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
         *("credentials", "telemetry", "config", "opennebula"),
     ),
     "tap": (
-        "configtest",
-        "daemon",
-        "xmlrpc_backend",
-        "sandbox",
-        "process",
-        "actions",
-        "telemetry",
-        "config",
+        *("configtest", "daemon", "xmlrpc_backend", "sandbox", "process", "actions", "telemetry", "config"),
         "opennebula",
     ),
     "worker_main": ("daemon", "xmlrpc_backend", "process", "actions", "telemetry", "config"),
@@ -81,7 +74,10 @@ BASE_MODULES_FOR_WIRE = ("errors", "reusable", "services")
 
 # The folders of `econed/actions`, from top to bottom, with those that each may import.
 ACTIONS_MAY_IMPORT: dict[str, tuple[str, ...]] = {
-    "tags": ("security_groups", "networks", "addresses", "volumes", "images", "keys", "disk_images", "machines"),
+    "tags": (
+        *("security_groups", "networks", "placement_groups", "addresses", "volumes", "images", "keys"),
+        *("disk_images", "machines"),
+    ),
     "interfaces": ("instances", "networks", "addresses", "machines"),
     "instances": (
         *("addresses", "networks", "security_groups", "placement_groups", "volumes", "images", "keys", "regions"),

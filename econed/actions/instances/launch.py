@@ -9,7 +9,7 @@ The calls of oned for a launch of one instance, which each take some millisecond
    the machines with the token that have the lowest ids, as many as the call requested. oned assigns ids in ascending
    order, so as soon as there are that many, no later machine can be among them: all processes get the same result.
    Each process marks and terminates the machines that it created in excess.
-4. The machine is released.
+4. The machine is released; if the request has tags for network interfaces, they are written before.
 5. It is read again for the response.
 
 Of several machines the first is created and step 3 is carried out before the others are created. The reservation's id
@@ -30,7 +30,7 @@ from typing import TYPE_CHECKING
 from econed.actions.client_tokens import ClientToken
 from econed.actions.instances.capacity import launch_error
 from econed.actions.instances.creating import CreatedMachines, create_machines, discard
-from econed.actions.instances.releasing import complete, release_all
+from econed.actions.instances.releasing import complete, release_all, tag_interfaces
 from econed.actions.instances.token_machines import TokenMachines, find_again
 from econed.actions.instances.view import reservation_id_of
 from econed.actions.machines.facts import LAUNCH_COUNT
@@ -86,7 +86,9 @@ async def _launch_without_token(call: Call, plan: LaunchPlan) -> tuple[VirtualMa
         reason = await launch_error(call, plan, error)
         await discard(call.session, ids)
         raise reason
-    return await release_all(call, await call.session.vms(ids))
+    machines = await call.session.vms(ids)
+    await tag_interfaces(call, plan, machines)
+    return await release_all(call, machines)
 
 
 async def _launch_once(
@@ -111,6 +113,7 @@ async def _launch_once(
         if len(known.machines) >= instance_count:
             machines = known.machines[:instance_count]
             await discard(call.session, own_ids - {machine.id for machine in machines})
+            await tag_interfaces(call, plan, machines)
             return await complete(call, machines)
         if error is None:
             created = await _create_missing(call, plan, known, instance_count)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import TYPE_CHECKING
@@ -22,8 +22,10 @@ from econed.actions.machines.facts import (
     TERMINATE,
     USER_DATA,
 )
+from econed.actions.machines.interface_facts import new_tag_prefix
 from econed.actions.object_limits import MAX_ON_MACHINE, check_size
 from econed.actions.tagging import disk_tag_prefix, tag_text, too_many_tags
+from econed.errors import EC2Error
 from econed.ids import IMAGE
 from econed.opennebula.attributes import Attributes
 from econed.opennebula.template import (
@@ -40,7 +42,7 @@ if TYPE_CHECKING:
     from econed.actions.client_tokens import ClientToken
     from econed.actions.instances.types import InstanceType
     from econed.actions.placement_groups.lookup import PlacementGroup
-    from econed.opennebula.documents import Image
+    from econed.opennebula.documents import Image, Vector
 
 MAX_COUNT = 1000
 """Maximum number of instances of one call."""
@@ -76,6 +78,13 @@ class LaunchPlan:
     """Without any, the machines have the NICs of the instance type."""
 
     placement_group: PlacementGroup | None = None
+    interface_tags: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+    """The tags of each interface, which are written before the machine is released: they need the interface's id."""
+
+    @property
+    def nics(self) -> Sequence[Vector]:
+        """The members of the NICs of each machine."""
+        return tuple(each.members for each in self.interfaces) or self.instance_type.attributes.vectors("NIC")
 
 
 def machine_text(plan: LaunchPlan, index: int, reservation: str | None, disks: Iterable[str] = ()) -> str:
@@ -109,8 +118,20 @@ def machine_text(plan: LaunchPlan, index: int, reservation: str | None, disks: I
 
 
 def check_tags(plan: LaunchPlan) -> None:
-    """Raise `EC2Error` TagLimitExceeded if the tags of an instance and its disks exceed what one machine may store."""
-    check_size(Attributes(), _tags(plan), MAX_ON_MACHINE, too_many_tags())
+    """Raise `EC2Error` TagLimitExceeded if the tags of an instance and its parts exceed what one machine may store."""
+    of_interfaces = (tag_text(plan.interface_tags, new_tag_prefix(index)) for index, _ in enumerate(plan.nics))
+    check_size(Attributes(), template(_tags(plan), *of_interfaces), MAX_ON_MACHINE, too_many_tags())
+
+
+def check_interfaces(plan: LaunchPlan) -> None:
+    """Raise `EC2Error` if the request has tags for interfaces that the machines do not have when they are created."""
+    if plan.interface_tags and not plan.nics:
+        raise EC2Error("InvalidParameterCombination", "The instance type has no network interface: specify SubnetId.")
+    if plan.interface_tags and any(nic.get("NETWORK_MODE", "").upper() == "AUTO" for nic in plan.nics):
+        raise EC2Error(
+            "InvalidParameterCombination",
+            "OpenNebula chooses the network of the instance later, so its interface has no tags: specify SubnetId.",
+        )
 
 
 def _tags(plan: LaunchPlan) -> str:

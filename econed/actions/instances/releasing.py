@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -10,6 +10,7 @@ from econed.actions.call import gather
 from econed.actions.chores import change_unless_done
 from econed.actions.instances.view import reservation_id_of
 from econed.actions.machines.facts import LAUNCH_INDEX, RESERVATION, TO_RELEASE
+from econed.actions.machines.interface_facts import interface_tags_text
 from econed.actions.volumes.chores import assign_volumes
 from econed.actions.waiting import wait_until
 from econed.errors import EC2Error
@@ -20,10 +21,13 @@ from econed.opennebula.values import whole_number
 
 if TYPE_CHECKING:
     from econed.actions.call import Call
+    from econed.actions.instances.plan import LaunchPlan
     from econed.opennebula.documents import VirtualMachine
 
 _VOLUMES_TIMEOUT = 15
 """Seconds to wait for the volumes that are created with their machines."""
+
+_UNRELEASED = frozenset({VmState.HOLD, VmState.CLONING})
 
 
 async def complete(call: Call, machines: Sequence[VirtualMachine]) -> tuple[VirtualMachine, ...]:
@@ -65,6 +69,19 @@ def _renumbered(machines: Sequence[VirtualMachine], reservation: str) -> Iterato
         else:
             wrong.append(machine)
     return zip(wrong, free, strict=True)
+
+
+async def tag_interfaces(call: Call, plan: LaunchPlan, machines: Iterable[VirtualMachine]) -> None:
+    """Write the tags that a launch gives to the interfaces of its machines, before these are released.
+
+    A machine that has been released got its tags then; clients may have changed them since.
+    """
+    if plan.interface_tags:
+        await gather(
+            call.session.vm_update(machine.id, interface_tags_text(machine, plan.interface_tags))
+            for machine in machines
+            if machine.state in _UNRELEASED and TO_RELEASE not in machine.user_template
+        )
 
 
 async def release_all(call: Call, machines: Sequence[VirtualMachine]) -> tuple[VirtualMachine, ...]:

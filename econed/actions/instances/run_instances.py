@@ -20,7 +20,14 @@ from econed.actions.instances.network_interfaces import (
     requested_interfaces,
     requested_subnets,
 )
-from econed.actions.instances.plan import MAX_COUNT, MAX_VOLUMES, LaunchPlan, check_tags, storable_public_key
+from econed.actions.instances.plan import (
+    MAX_COUNT,
+    MAX_VOLUMES,
+    LaunchPlan,
+    check_interfaces,
+    check_tags,
+    storable_public_key,
+)
 from econed.actions.instances.token_machines import TokenMachines, find_token_machines
 from econed.actions.instances.types import instance_type_named, type_templates
 from econed.actions.instances.view import merge_reservations, reservation_view
@@ -100,7 +107,7 @@ async def run_instances(
     """
     _check_counts(min_count, max_count)
     token = ClientToken.of(call, client_token)
-    tags = specified_tags(tag_specifications, "instance", "volume")
+    tags = specified_tags(tag_specifications, "instance", "volume", "network-interface")
     group_names = GroupNames.of(security_group_ids, security_groups)
     requested = requested_interfaces(subnet_id, private_ip_address, group_names, network_interfaces, max_count)
     checked_user_data = _checked_user_data(user_data)
@@ -131,6 +138,7 @@ async def run_instances(
         token=token,
         **texts,
         tags=tags["instance"],
+        interface_tags=tags["network-interface"],
         zone_cluster_id=zone_cluster_id,
         cluster_ids=tuple(sorted(cluster_ids)),
         terminates_on_shutdown=instance_initiated_shutdown_behavior == TERMINATE,
@@ -148,6 +156,7 @@ async def run_instances(
     )
     _check_volumes(plan)
     check_tags(plan)
+    check_interfaces(plan)
     await watch_caller(call, user)
     machines = await launch(call, plan, known.result)
     return await _reservation(call, machines, clusters.result, await vpc_ids_of(call, machines))

@@ -5,10 +5,11 @@ Each fact is an attribute of its own, `EC2_NIC_<digits of the interface's id>_â€
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
-from econed.actions.machines.interfaces import interface_id
-from econed.actions.tagging import tags_under
+from econed.actions.machines.interfaces import Interface, interface_id, interfaces_of
+from econed.actions.tagging import tag_text, tags_under
 from econed.ids import NETWORK_INTERFACE
 from econed.opennebula.template import attribute, decode_member, encode_member, member_names, removal, template, vector
 
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 
     from econed.opennebula.documents import Nic, VirtualMachine
 
+_PREFIX = "EC2_NIC_"
 DESCRIPTION = "DESCRIPTION"
 _NIC_DESCRIPTION = "EC2_DESCRIPTION"
 """On the NIC: the description that it was made with."""
@@ -51,9 +53,27 @@ def interface_tags(machine: VirtualMachine, nic: Nic) -> list[TagTypeDef]:
     return tags_under(machine.user_template, tag_prefix(machine, nic))
 
 
+def tagged_interfaces(machine: VirtualMachine) -> Iterator[tuple[Interface, list[TagTypeDef]]]:
+    """Yield the network interfaces of a machine that have tags, with these."""
+    if machine.user_template.names_starting_with(_PREFIX):
+        for interface in interfaces_of(machine):
+            if tags := interface_tags(machine, interface.nic):
+                yield interface, tags
+
+
 def tag_prefix(machine: VirtualMachine, nic: Nic) -> str:
     """Return the prefix of the attributes with the tags of a network interface."""
     return _name(machine, nic, "TAG_")
+
+
+def interface_tags_text(machine: VirtualMachine, tags: Mapping[str, str]) -> str:
+    """Return the template text that adds these tags to each network interface of a machine."""
+    return template(*(tag_text(tags, tag_prefix(machine, nic)) for nic in machine.nics))
+
+
+def new_tag_prefix(index: int) -> str:
+    """Return a prefix as long as those of `tag_prefix`, to check the size of tags before their interfaces exist."""
+    return f"{_PREFIX}{index:017}_TAG_"
 
 
 def description_text(machine: VirtualMachine, nic: Nic, description: str) -> str:
@@ -75,4 +95,4 @@ def removal_text(machine: VirtualMachine, nic: Nic) -> str:
 
 def _name(machine: VirtualMachine, nic: Nic, fact: str) -> str:
     digits = interface_id(machine.id, nic).removeprefix(f"{NETWORK_INTERFACE.prefix}-")
-    return f"EC2_NIC_{digits.upper()}_{fact}"
+    return f"{_PREFIX}{digits.upper()}_{fact}"

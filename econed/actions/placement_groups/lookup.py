@@ -103,6 +103,27 @@ def with_ids(groups: Iterable[PlacementGroup], ids: Sequence[str]) -> list[Place
     return [by_id[number] for number in numbers]
 
 
+async def find_changeable_groups(call: Call, ids: Sequence[str]) -> list[PlacementGroup]:
+    """Return the placement groups with these EC2 ids, whose tags can be changed.
+
+    Raises the errors of `with_ids`, and `EC2Error` IncorrectState if instances are in one.
+    """
+    groups = with_ids(await placement_groups(call), ids) if ids else []
+    for group in groups:
+        if group.vm_ids:
+            raise tags_are_fixed(group)
+    return groups
+
+
+def tags_are_fixed(group: PlacementGroup) -> EC2Error:
+    """Return the error for a change of the tags of a group that instances are in."""
+    return EC2Error(
+        "IncorrectState",
+        f"Instances are in the placement group '{group.id}': until they are terminated, OpenNebula does not change its "
+        "tags.",
+    )
+
+
 def unknown(name: str) -> EC2Error:
     """Return the error for a name that no placement group has which the caller may USE."""
     return EC2Error("InvalidPlacementGroup.Unknown", f"The Placement Group '{name[:255]}' is unknown.")

@@ -7,8 +7,8 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Literal, TypedDict
 
 from econed.actions.action import action
-from econed.actions.filters import Filters, field
-from econed.actions.inputs import Filter, check_text
+from econed.actions.filters import Filters, field, tag_filters
+from econed.actions.inputs import Filter, TagSpecification, check_text
 from econed.actions.placement_groups.lookup import (
     POLICIES,
     PlacementGroup,
@@ -18,6 +18,7 @@ from econed.actions.placement_groups.lookup import (
     with_ids,
 )
 from econed.actions.regions.regions import own_region
+from econed.actions.tagging import specified_tags, tag_text, tags_of
 from econed.actions.tasks import TaskGroup
 from econed.errors import EC2Error, NotStorable, OpenNebulaCode, OpenNebulaRefusal
 from econed.ids import PLACEMENT_GROUP, account_id
@@ -48,6 +49,7 @@ _FILTERS = Filters(
             "spread-level": field("SpreadLevel"),
             "state": field("State"),
             "strategy": field("Strategy"),
+            **tag_filters(),
         }
     )
 )
@@ -67,7 +69,11 @@ class DescribePlacementGroupsResult(TypedDict):
 
 @action(as_is={"SpreadLevel": "host"})
 async def create_placement_group(
-    call: Call, *, group_name: str, strategy: Literal["cluster", "spread", "partition", "precision-time"] = "cluster"
+    call: Call,
+    *,
+    group_name: str,
+    strategy: Literal["cluster", "spread", "partition", "precision-time"] = "cluster",
+    tag_specifications: Sequence[TagSpecification] = (),
 ) -> CreatePlacementGroupResult:
     """Create a placement group: `cluster` keeps its instances on one host, `spread` each on another (one.vmgroup).
 
@@ -78,13 +84,15 @@ async def create_placement_group(
         raise EC2Error("InvalidParameterValue", f"Value ({group_name}) for parameter groupName is invalid.")
     if strategy != "cluster" and strategy != "spread":
         raise EC2Error("UnsupportedOperation", f"The strategy '{strategy}' is not supported by this cloud.")
+    tags = specified_tags(tag_specifications, "placement-group")["placement-group"]
     own = [group for group in await placement_groups(call) if group.group.uid == call.caller.id]
     if group_name in {group.name for group in own}:
         raise _duplicate(group_name)
     if len(own) >= MAX_GROUPS:
         raise EC2Error("PlacementGroupLimitExceeded", f"The maximum of {MAX_GROUPS} placement groups has been reached.")
     try:
-        text = template(attribute("NAME", group_name), vector("ROLE", {"NAME": _ROLE, "POLICY": POLICIES[strategy]}))
+        role = {"NAME": _ROLE, "POLICY": POLICIES[strategy]}
+        text = template(attribute("NAME", group_name), vector("ROLE", role), tag_text(tags))
         group_id = await call.session.vm_group_allocate(text)
     except NotStorable as error:
         raise _invalid_name(group_name) from error
@@ -144,6 +152,8 @@ def _view(group: PlacementGroup, region: str) -> PlacementGroupTypeDef:
     }
     if group.strategy == "spread":
         view["SpreadLevel"] = "host"
+    if tags := tags_of(group.group.template):
+        view["Tags"] = tags
     return view
 
 

@@ -1,7 +1,7 @@
 """The list of all tags (EC2 API Reference, DescribeTags).
 
-Ordered by resource: AMIs, snapshots, volumes that are images, elastic IPs, instances with their disks that are volumes,
-key pairs, security groups with their rules, subnets, VPCs.
+Ordered by resource: AMIs, snapshots, volumes that are images, elastic IPs, instances with their network interfaces and
+their disks that are volumes, key pairs, placement groups, security groups with their rules, subnets, VPCs.
 """
 
 from __future__ import annotations
@@ -21,10 +21,12 @@ from econed.actions.images.view import is_ami
 from econed.actions.inputs import Filter
 from econed.actions.keys.store import ID_PREFIX, own_key_pairs
 from econed.actions.listing import Page, in_parts, set_of
+from econed.actions.machines.interface_facts import tagged_interfaces
 from econed.actions.machines.listed import listed_machine_sets
 from econed.actions.machines.lookup import machine_sets
 from econed.actions.networks.lookup import read_networks
 from econed.actions.paging import Listing, Paging, Position
+from econed.actions.placement_groups.lookup import placement_groups
 from econed.actions.security_groups.records import GroupRules
 from econed.actions.tagging import tags_of
 from econed.actions.volumes.lookup import disk_volumes
@@ -33,6 +35,8 @@ from econed.ids import (
     ALLOCATION,
     IMAGE,
     INSTANCE,
+    NETWORK_INTERFACE,
+    PLACEMENT_GROUP,
     SECURITY_GROUP,
     SECURITY_GROUP_RULE,
     SNAPSHOT,
@@ -42,6 +46,7 @@ from econed.ids import (
     Kind,
     allocation_id,
     machine_and_part,
+    machine_of_interface,
 )
 from econed.opennebula.documents import Image, VirtualMachine
 
@@ -126,7 +131,7 @@ async def _sets(call: Call, filters: Sequence[Filter], after: Position | None) -
         resource_ids is None or any(map(ALLOCATION.is_id, resource_ids))
     ):
         yield partial(_address_tags, call)
-    if is_listed(INSTANCE.prefix, "instance", "volume"):
+    if is_listed(INSTANCE.prefix, "instance", "network-interface", "volume"):
         ended = types is None or "instance" in types
         first = int(opennebula_id) if prefix == INSTANCE.prefix else 0
         async with aclosing(_machine_sets(call, resource_ids, first, ended=ended)) as machine_reads:
@@ -136,6 +141,10 @@ async def _sets(call: Call, filters: Sequence[Filter], after: Position | None) -
         resource_ids is None or any(text.startswith(ID_PREFIX) for text in resource_ids)
     ):
         yield partial(_key_pair_tags, call)
+    if is_listed(PLACEMENT_GROUP.prefix, "placement-group") and (
+        resource_ids is None or any(map(PLACEMENT_GROUP.is_id, resource_ids))
+    ):
+        yield partial(_placement_group_tags, call)
     if is_listed(SECURITY_GROUP_RULE.prefix, "security-group", "security-group-rule") and (
         resource_ids is None or any(text.startswith(("sg-", "sgr-")) for text in resource_ids)
     ):
@@ -198,14 +207,18 @@ def _volume_tags(image: Image) -> list[TagDescriptionTypeDef]:
 
 
 def _machine_ids(resource_ids: Iterable[str]) -> tuple[int, ...]:
-    """Return the ids of the machines that `resource_ids` name, directly or by one of their disks."""
+    """Return the ids of the machines that `resource_ids` name, directly or by one of their disks or interfaces."""
     parts = (machine_and_part(VOLUME.prefix, text) for text in resource_ids)
-    return tuple(sorted({*_opennebula_ids(INSTANCE, resource_ids), *(part[0] for part in parts if part is not None)}))
+    of_interfaces = map(machine_of_interface, filter(NETWORK_INTERFACE.is_well_formed, resource_ids))
+    ids = {*_opennebula_ids(INSTANCE, resource_ids), *(part[0] for part in parts if part is not None)}
+    return tuple(sorted(ids.union(id_ for id_ in of_interfaces if id_ is not None)))
 
 
 def _machine_tags(machine: VirtualMachine) -> Iterator[TagDescriptionTypeDef]:
-    """Yield the tags that a machine keeps: its own, and those of its disks that are volumes."""
+    """Yield the tags that a machine keeps: its own, and those of its interfaces and of its disks that are volumes."""
     yield from _descriptions(INSTANCE.format(machine.id), "instance", tags_of(machine.user_template))
+    for interface, tags in tagged_interfaces(machine):
+        yield from _descriptions(interface.id, "network-interface", tags)
     for volume in disk_volumes(machine):
         yield from _descriptions(volume.id, "volume", volume.tags)
 
@@ -224,6 +237,14 @@ async def _group_tags(call: Call) -> list[TagDescriptionTypeDef]:
         tags += _descriptions(SECURITY_GROUP.format(group.id), "security-group", tags_of(group.template))
         for record in rules.records.values():
             tags += _descriptions(record.id, "security-group-rule", rules.tags(record))
+    return tags
+
+
+async def _placement_group_tags(call: Call) -> list[TagDescriptionTypeDef]:
+    tags: list[TagDescriptionTypeDef] = []
+    for group in await placement_groups(call):
+        tags += _descriptions(group.id, "placement-group", found := tags_of(group.group.template))
+        await call.budget.spend(TAG_COST * len(found))
     return tags
 
 
@@ -265,13 +286,21 @@ def _descriptions(
 def _position(tag: TagDescriptionTypeDef) -> tuple[str, int, str]:
     """Return the position of a tag: kind, id as an integer (an id may have ten digits), key.
 
-    The tags of a machine's disks come after the machine's own, with which they are kept.
+    The tags of a machine's interfaces and disks come after the machine's own, with which they are kept.
     """
     prefix, _, digits = tag["ResourceId"].partition("-")
-    part = machine_and_part(VOLUME.prefix, tag["ResourceId"])
-    if part is not None:
-        return INSTANCE.prefix, part[0], f"{_AFTER_ALL_KEYS}{tag['ResourceId']} {tag['Key']}"
+    machine_id = _machine_of_part(tag["ResourceId"])
+    if machine_id is not None:
+        return INSTANCE.prefix, machine_id, f"{_AFTER_ALL_KEYS}{tag['ResourceId']} {tag['Key']}"
     return _SORT_KEYS.get(prefix, prefix), int(digits, 16 if prefix in _HEXADECIMAL else 10), tag["Key"]
+
+
+def _machine_of_part(resource_id: str) -> int | None:
+    """Return the machine of an interface or of a disk without an image; None for another resource."""
+    if resource_id.startswith(f"{NETWORK_INTERFACE.prefix}-"):
+        return machine_of_interface(resource_id)
+    part = machine_and_part(VOLUME.prefix, resource_id)
+    return None if part is None else part[0]
 
 
 def _opennebula_ids(kind: Kind, texts: Iterable[str]) -> tuple[int, ...]:

@@ -1,7 +1,7 @@
 """The resources that CreateTags and DeleteTags name, and the objects of OpenNebula that keep their tags.
 
-An object may keep the tags of several resources: a machine those of its disks that are volumes, an image those of its
-snapshot. Key pairs are kept on the user, elastic IPs on their network.
+An object may keep the tags of several resources: a machine those of its disks that are volumes and of its network
+interfaces, an image those of its snapshot. Key pairs are kept on the user, elastic IPs on their network.
 """
 
 from __future__ import annotations
@@ -15,20 +15,32 @@ from econed.actions.addresses.store import own_addresses_by_id
 from econed.actions.disk_images.volume_facts import SNAPSHOT_TAG_PREFIX, is_ami_snapshot, snapshot_tags
 from econed.actions.images.lookup import amis_by_id
 from econed.actions.keys.store import ID_PREFIX, KeyPair, key_pairs_by_id
+from econed.actions.machines.interface_facts import interface_tags
+from econed.actions.machines.interface_facts import tag_prefix as interface_tag_prefix
+from econed.actions.machines.interfaces import Interface, find_interfaces
 from econed.actions.machines.lookup import find_machines
 from econed.actions.networks.lookup import find_networks
-from econed.actions.object_limits import MAX_ON_GROUP, MAX_ON_IMAGE, MAX_ON_MACHINE, MAX_ON_NETWORK
+from econed.actions.object_limits import (
+    MAX_ON_GROUP,
+    MAX_ON_IMAGE,
+    MAX_ON_MACHINE,
+    MAX_ON_NETWORK,
+    MAX_ON_VM_GROUP,
+)
+from econed.actions.placement_groups.lookup import PlacementGroup, find_changeable_groups, tags_are_fixed
 from econed.actions.security_groups.lookup import find_groups
 from econed.actions.security_groups.records import GroupRules, tag_prefix
 from econed.actions.tagging import PREFIX, disk_tag_prefix, legacy_keys, tags_of, tags_under
 from econed.actions.tasks import TaskGroup
 from econed.actions.volumes.lookup import Attachment, ImageVolume, volumes_by_id
 from econed.actions.volumes.snapshot_view import snapshots_by_id
-from econed.errors import EC2Error
+from econed.errors import EC2Error, OpenNebulaCode, OpenNebulaRefusal
 from econed.ids import (
     ALLOCATION,
     IMAGE,
     INSTANCE,
+    NETWORK_INTERFACE,
+    PLACEMENT_GROUP,
     SECURITY_GROUP,
     SECURITY_GROUP_RULE,
     SNAPSHOT,
@@ -42,7 +54,15 @@ if TYPE_CHECKING:
 
     from econed.actions.addresses.records import Address, Pool
     from econed.actions.call import Call
-    from econed.opennebula.documents import Attributes, Image, OwnedView, SecurityGroup, VirtualMachine, VirtualNetwork
+    from econed.opennebula.documents import (
+        Attributes,
+        Image,
+        OwnedView,
+        SecurityGroup,
+        VirtualMachine,
+        VirtualNetwork,
+        VmGroup,
+    )
     from econed.opennebula.session import Session
 
 _KEY_PAIR = ID_PREFIX.removesuffix("-")
@@ -54,12 +74,13 @@ _TAGGABLE = (
     ALLOCATION,
     SUBNET,
     VPC,
+    NETWORK_INTERFACE,
+    PLACEMENT_GROUP,
     SECURITY_GROUP,
     SECURITY_GROUP_RULE,
     ids.KEY_PAIR,
 )
 _UNTAGGABLE = (
-    ids.NETWORK_INTERFACE,
     ids.RESERVATION,
     ids.ASSOCIATION,
 )
@@ -104,11 +125,12 @@ class TaggedObject(Protocol):
 
 @dataclass(frozen=True)
 class TaggedMachine:
-    """A machine whose attributes change: for its own tags if it `is_tagged`, and for those of `disks`."""
+    """A machine whose attributes change: for its own tags if it `is_tagged`, and those of `disks` and `interfaces`."""
 
     view: VirtualMachine
     is_tagged: bool = False
     disks: list[Attachment] = field(default_factory=list)
+    interfaces: list[Interface] = field(default_factory=list)
     max_bytes: int = MAX_ON_MACHINE
 
     @property
@@ -122,6 +144,9 @@ class TaggedMachine:
             yield ResourceTags.of_object(self.attributes)
         for attachment in self.disks:
             yield ResourceTags(attachment.own_tags, disk_tag_prefix(attachment.disk.disk_id))
+        for interface in self.interfaces:
+            machine, nic = interface.machine, interface.nic
+            yield ResourceTags(interface_tags(machine, nic), interface_tag_prefix(machine, nic))
 
     def append(self, session: Session, text: str) -> Awaitable[None]:
         """Append attributes."""
@@ -202,6 +227,37 @@ class TaggedGroup:
 
 
 @dataclass(frozen=True)
+class TaggedPlacementGroup:
+    """A placement group. oned changes nothing of its VM group while machines are in it."""
+
+    group: PlacementGroup
+    max_bytes: int = MAX_ON_VM_GROUP
+
+    @property
+    def view(self) -> VmGroup:
+        """Its document."""
+        return self.group.group
+
+    @property
+    def attributes(self) -> Attributes:
+        """The attributes among which the tags are."""
+        return self.view.template
+
+    def resource_tags(self) -> Iterator[ResourceTags]:
+        """Yield its tags."""
+        yield ResourceTags(tags_of(self.attributes))
+
+    async def append(self, session: Session, text: str) -> None:
+        """Append attributes; raises `EC2Error` IncorrectState if an instance is in the group by now."""
+        try:
+            await session.vm_group_update(self.view.id, text)
+        except OpenNebulaRefusal as refusal:
+            if refusal.code != OpenNebulaCode.INTERNAL:
+                raise
+            raise tags_are_fixed(self.group) from refusal
+
+
+@dataclass(frozen=True)
 class Resources:
     """The resources that a request names."""
 
@@ -224,6 +280,11 @@ class Resources:
     groups: Sequence[TaggedGroup] = ()
     """Security groups, and their rules."""
 
+    interfaces: Sequence[Interface] = ()
+    """Network interfaces; the machine keeps their tags."""
+
+    placement_groups: Sequence[PlacementGroup] = ()
+
     def tags(self) -> Iterator[Iterable[TagTypeDef]]:
         """Yield the tags of each resource."""
         yield from (tags_of(machine.user_template) for machine in self.machines)
@@ -232,20 +293,26 @@ class Resources:
         yield from (pair.tags for pair in self.key_pairs)
         yield from (attachment.own_tags for attachment in self.disks)
         yield from (tags_of(network.template) for network in self.networks)
+        yield from (interface_tags(interface.machine, interface.nic) for interface in self.interfaces)
+        yield from (tags_of(group.group.template) for group in self.placement_groups)
         yield from (resource.present for group in self.groups for resource in group.resource_tags())
         if self.pool is not None:
             yield from map(self.pool.tags, self.addresses)
 
     def objects(self) -> list[TaggedObject]:
-        """Return the machines, images, networks and groups that keep tags of these resources, each once."""
+        """Return the machines, images, networks and groups (of both kinds) that keep these tags, each once."""
         networks = map(TaggedNetwork, self.networks)
-        return [*self._tagged_machines(), *self._tagged_images(), *networks, *self.groups]
+        placement_groups = map(TaggedPlacementGroup, self.placement_groups)
+        return [*self._tagged_machines(), *self._tagged_images(), *networks, *self.groups, *placement_groups]
 
     def _tagged_machines(self) -> Iterable[TaggedMachine]:
         tagged_machines = {machine.id: TaggedMachine(machine, is_tagged=True) for machine in self.machines}
         for attachment in self.disks:
             machine = attachment.machine
             tagged_machines.setdefault(machine.id, TaggedMachine(machine)).disks.append(attachment)
+        for interface in self.interfaces:
+            machine = interface.machine
+            tagged_machines.setdefault(machine.id, TaggedMachine(machine)).interfaces.append(interface)
         return tagged_machines.values()
 
     def _tagged_images(self) -> Iterator[TaggedImage]:
@@ -259,7 +326,8 @@ async def find_resources(call: Call, resource_ids: Sequence[str]) -> Resources:
     """Return the resources with these ids.
 
     Raises `EC2Error` …NotFound, or InvalidID for a text that is not an id (EC2, error codes of CreateTags), and
-    UnsupportedOperation for the default VPC, which is no object that could keep tags.
+    UnsupportedOperation for the default VPC, which is no object that could keep tags, and IncorrectState for a
+    placement group that instances are in.
     """
     by_prefix: dict[str, list[str]] = {kind.prefix: [] for kind in _TAGGABLE}
     for text in resource_ids:
@@ -280,6 +348,8 @@ async def find_resources(call: Call, resource_ids: Sequence[str]) -> Resources:
         groups = tasks.start(
             _tagged_groups(call, by_prefix[SECURITY_GROUP.prefix], by_prefix[SECURITY_GROUP_RULE.prefix])
         )
+        interfaces = tasks.start(find_interfaces(call, by_prefix[NETWORK_INTERFACE.prefix]))
+        placement_groups = tasks.start(find_changeable_groups(call, by_prefix[PLACEMENT_GROUP.prefix]))
         networks = tasks.start(find_networks(call, by_prefix[SUBNET.prefix], by_prefix[VPC.prefix]))
     volumes_found = volumes.result
     images_of_volumes = [volume.image for volume in volumes_found if isinstance(volume, ImageVolume)]
@@ -294,6 +364,8 @@ async def find_resources(call: Call, resource_ids: Sequence[str]) -> Resources:
         disks=[volume.attachment for volume in volumes_found if not isinstance(volume, ImageVolume)],
         networks=networks.result,
         groups=groups.result,
+        interfaces=interfaces.result,
+        placement_groups=placement_groups.result,
     )
 
 

@@ -1,7 +1,7 @@
 """Adding and removing tags (EC2 API Reference, CreateTags, DeleteTags).
 
-Instances, AMIs, volumes, snapshots, key pairs, elastic IPs, subnets, VPCs, security groups and their rules can be
-tagged.
+Instances, their network interfaces, AMIs, volumes, snapshots, key pairs, elastic IPs, subnets, VPCs, security groups
+and their rules, and placement groups can be tagged.
 """
 
 from __future__ import annotations

@@ -44,12 +44,16 @@ CREATING: dict[str, tuple[tuple[str, ...], Callable[[Cloud], dict[str, Any]]]] =
     ),
     "CreateImage": (("image", "snapshot"), lambda cloud: {"Name": "web", "InstanceId": instance(cloud)}),
     "CreateKeyPair": (("key-pair",), lambda cloud: {"KeyName": "mine"}),
+    "CreatePlacementGroup": (("placement-group",), lambda cloud: {"GroupName": "apart"}),
     "CreateSecurityGroup": (("security-group",), lambda cloud: {"GroupName": "web", "Description": "web"}),
     "CreateSnapshot": (("snapshot",), lambda cloud: {"VolumeId": volume(cloud)}),
     "CreateVolume": (("volume",), lambda cloud: {"AvailabilityZone": ZONE, "Size": 1}),
     "ImportKeyPair": (("key-pair",), lambda cloud: {"KeyName": "mine", "PublicKeyMaterial": ED25519.encode()}),
     "RegisterImage": (("image",), lambda cloud: {"ImageLocation": create_image(cloud, "alice", "mine", "")}),
-    "RunInstances": (("instance", "volume"), lambda cloud: {"ImageId": UBUNTU, "MinCount": 1, "MaxCount": 1}),
+    "RunInstances": (
+        ("instance", "volume", "network-interface"),
+        lambda cloud: {"ImageId": UBUNTU, "MinCount": 1, "MaxCount": 1},
+    ),
 }
 """The actions that create tagged resources: the resource types that they create, and their other parameters."""
 
