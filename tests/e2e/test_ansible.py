@@ -50,8 +50,56 @@ def test_ansible_assumes_a_group_as_a_role(
     assert caller["arn"] == f"arn:aws:sts::{alice.id:012d}:assumed-role/{cloud.prefix}/ansible"
 
 
+def test_ansible_manages_a_security_group(
+    lenient_econed: Econed, cloud: FurnishedCloud, alice: Person, tmp_path: Path
+) -> None:
+    """The second time nothing changes; then the group is absent. The modules for lists show its VPC and a subnet."""
+    name = f"ansible {cloud.prefix}"
+    present = {
+        "name": name,
+        "description": "by Ansible",
+        "rules": [
+            {"proto": "tcp", "ports": [22, "8000-8010"], "cidr_ip": "10.0.0.0/8", "rule_desc": "ssh (office)"},
+            {"proto": "icmp", "from_port": 8, "to_port": -1, "cidr_ip": "0.0.0.0/0"},
+            {"proto": "tcp", "from_port": 443, "to_port": 443, "cidr_ip": "0.0.0.0/0", "cidr_ipv6": "::/0"},
+        ],
+        "rules_egress": [{"proto": "all", "cidr_ip": "0.0.0.0/0", "cidr_ipv6": "::/0"}],
+        "tags": {"by": "Ansible"},
+    }
+    steps: list[tuple[str, dict[str, Any]]] = [
+        ("ec2_security_group", present),
+        ("ec2_security_group", present),
+        ("ec2_security_group_info", {"filters": {"group-name": name}}),
+        ("ec2_security_group", {"name": name, "state": "absent"}),
+        ("ec2_vpc_net_info", {"filters": {"is-default": "true"}}),
+        ("ec2_vpc_subnet_info", {"subnet_ids": [f"subnet-{cloud.network:08d}"]}),
+    ]
+    first, second, listed, absent, vpcs, subnets = results(steps, alice, lenient_econed, tmp_path)
+    assert [step["changed"] for step in (first, second, absent)] == [True, False, True]
+    (group,) = listed["security_groups"]
+    assert group["group_id"] == first["group_id"] == second["group_id"]
+    assert {permission["from_port"] for permission in group["ip_permissions"]} == {8, 22, 443, 8000}
+    assert [vpc["vpc_id"] for vpc in vpcs["vpcs"]] == [group["vpc_id"]]
+    assert [subnet["vpc_id"] for subnet in subnets["subnets"]] == [group["vpc_id"]]
+
+
 STS_COLLECTION = "community.aws"
 """The collection that has sts_assume_role, also where it is an alias of the one in amazon.aws."""
+
+
+def results(
+    steps: list[tuple[str, dict[str, Any]]], signer: Person, econed: Econed, directory: Path
+) -> list[dict[str, Any]]:
+    """Run modules of amazon.aws one after the other with a user's credentials, and return the result of each."""
+    tasks: list[dict[str, Any]] = [
+        {f"amazon.aws.{module}": parameters, "register": f"step{number}"}
+        for number, (module, parameters) in enumerate(steps)
+    ]
+    names = ", ".join(f"step{number}" for number in range(len(steps)))
+    written = {"content": f"{{{{ [{names}] | to_json }}}}", "dest": str(directory / "results")}
+    tasks.append({"ansible.builtin.copy": written})
+    outcome: list[dict[str, Any]] = played(tasks, signer, econed, directory)
+    return outcome
 
 
 def played(tasks: list[dict[str, Any]], signer: Person, econed: Econed, directory: Path) -> Any:
@@ -64,6 +112,7 @@ def played(tasks: list[dict[str, Any]], signer: Person, econed: Econed, director
         "ANSIBLE_LOCALHOST_WARNING": "False",
         "ANSIBLE_LOCAL_TEMP": str(directory / "tmp"),
         "ANSIBLE_NOCOLOR": "1",
+        "ANSIBLE_PIPELINING": "True",
     }
     completed = run(require_tool("ansible-playbook"), ["-i", "localhost,", "play.yml"], directory, environment)
     assert completed.returncode == 0, completed.stdout + completed.stderr

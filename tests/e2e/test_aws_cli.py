@@ -85,6 +85,24 @@ def test_the_aws_cli_attaches_a_volume_and_allocates_an_address(
     assert address["PublicIp"] not in cloud.held_addresses(cloud.elastic_ips)
 
 
+def test_the_aws_cli_creates_a_group_and_waits_for_it_and_for_networks(
+    cloud: FurnishedCloud, ec2: Any, cli: Aws
+) -> None:
+    """create-security-group, a rule in the short form, and waiters."""
+    arguments = ("create-security-group", "--group-name", "by cli", "--description", "of a test")
+    group = ("--group-id", _json(cli(*arguments))["GroupId"])
+    waited = cli("wait", "security-group-exists", "--group-ids", group[1])
+    assert (waited.returncode, waited.stderr) == (0, "")
+    rule = ("--protocol", "tcp", "--port", "22", "--cidr", "192.0.2.0/24")
+    (created,) = _json(cli("authorize-security-group-ingress", *group, *rule))["SecurityGroupRules"]
+    assert (created["FromPort"], created["CidrIpv4"]) == (22, "192.0.2.0/24")
+    ec2.delete_security_group(GroupId=group[1])
+    waited = cli("wait", "vpc-available", "--filters", "Name=is-default,Values=true")
+    assert (waited.returncode, waited.stderr) == (0, "")
+    waited = cli("wait", "subnet-available", "--subnet-ids", f"subnet-{cloud.network:08d}")
+    assert (waited.returncode, waited.stderr) == (0, "")
+
+
 def test_the_aws_cli_reads_a_list_in_pages(ec2: Any, cli: Aws, launch: Any) -> None:
     """--page-size reads the whole list in small responses; --max-items ends early with a token for the rest."""
     instances = launch(

@@ -131,3 +131,43 @@ def test_libcloud_sees_the_zones_of_its_own_region(driver: Any, cloud: Furnished
     assert driver.region_name == "us-east-1"
     assert cloud.zone in {zone.name for zone in driver.ex_list_availability_zones()}
     assert cloud.zone in {location.availability_zone.name for location in driver.list_locations()}
+
+
+def test_libcloud_manages_security_groups(driver: Any, cloud: FurnishedCloud) -> None:
+    """Create, allow and revoke by name and by id, list, delete; a rule that is there is no error for the driver."""
+    name = f"by libcloud {driver.signature_version}"
+    group_id = driver.ex_create_security_group(name, "of a test")["group_id"]
+    assert driver.ex_authorize_security_group(name, 22, 22, "192.0.2.0/24") is True
+    assert driver.ex_authorize_security_group(name, 22, 22, "192.0.2.0/24") is None
+    assert len(driver.ex_authorize_security_group_permissive(name)) == 3
+    ranges = ["10.0.0.0/8", "192.0.2.0/24"]
+    ingress: tuple[Any, ...] = (group_id, 80, 81, ranges)
+    assert driver.ex_authorize_security_group_ingress(*ingress, description="web") is True
+    assert driver.ex_authorize_security_group_egress(group_id, 443, 443, ranges) is True
+    (group,) = driver.ex_get_security_groups(group_names=[name])
+    assert (group.id, group.name) == (group_id, name)
+    web = {"from_port": "80", "to_port": "81", "protocol": "tcp", "group_pairs": [], "cidr_ips": ranges}
+    assert web in group.ingress_rules
+    assert driver.ex_revoke_security_group_ingress(*ingress) is True
+    assert driver.ex_revoke_security_group_egress(group_id, 443, 443, ranges) is True
+    (group,) = driver.ex_get_security_groups(filters={"group-id": group_id})
+    assert web not in group.ingress_rules
+    assert len(group.egress_rules) == 1
+    assert name in driver.ex_list_security_groups()
+    assert driver.ex_delete_security_group(name) is True
+    assert name not in driver.ex_list_security_groups()
+
+
+def test_libcloud_lists_networks_subnets_and_interfaces(driver: Any, cloud: FurnishedCloud, launch: Any) -> None:
+    (network,) = driver.ex_list_networks(filters={"isDefault": "true"})
+    assert network.extra["is_default"] == "true"
+    subnet_id = f"subnet-{cloud.network:08d}"
+    (subnet,) = driver.ex_list_subnets(subnet_ids=[subnet_id])
+    assert (subnet.id, subnet.extra["vpc_id"], subnet.extra["zone"]) == (subnet_id, network.id, cloud.zone)
+    assert subnet_id in {each.id for each in driver.ex_list_subnets(filters={"vpc-id": network.id})}
+    (instance,) = launch()
+    attached_to = {
+        interface.extra["attachment"]["instance_id"]: interface.extra
+        for interface in driver.ex_list_network_interfaces()
+    }
+    assert attached_to[instance["InstanceId"]]["subnet_id"] == subnet_id
