@@ -79,6 +79,7 @@ _ID_TEXTS: Sequence[tuple[str, str]] = (
     (r'(SECURITY_GROUPS=")([\d, ]+)', "secgroup"),
     (r'(VMGROUP_ID=")(\d+)', "vmgroup"),
     (r'(NETWORK=\[ID=")(\d+)', "net"),
+    (r'(SCHED_REQUIREMENTS="ID=)(\d+)', "net"),
 )
 
 
@@ -186,6 +187,9 @@ class LearnedIds(IdMapping):
         document = re.fullmatch(r"document-(\d+)", value) if path.endswith("DOCUMENT/NAME") else None
         if document:
             return f"document-{self._recorded_ids.get(('document', int(document[1])), -1)}"
+        network = re.fullmatch(r"ID=(\d+)", value) if path.endswith("/NIC/SCHED_REQUIREMENTS") else None
+        if network:
+            return f"ID={self._recorded_ids.get(('net', int(network[1])), -1)}"
         if path.endswith("/GRAPHICS/PORT"):
             return str(_FIRST_PORT + self._recorded_ids.get(("vm", int(value) - _FIRST_PORT), -1))
         kind = self._kind(path)

@@ -20,7 +20,7 @@ from econed.sandbox.machines.devices import (
     release_devices,
     resolve,
 )
-from econed.sandbox.machines.nics import add_nic
+from econed.sandbox.machines.nics import add_alias, add_nic
 from econed.sandbox.objects.base import name_error
 from econed.sandbox.objects.images import Image
 from econed.sandbox.objects.networks import is_automatic
@@ -34,7 +34,7 @@ _MACHINE_ATTRIBUTES = frozenset(
     (
         *("CPU", "VCPU", "VCPU_MAX", "MEMORY", "MEMORY_MAX", "MEMORY_SLOTS", "MEMORY_RESIZE_MODE", "OS", "FEATURES"),
         *("GRAPHICS", "VIDEO", "INPUT", "RAW", "PCI", "TOPOLOGY", "NUMA_NODE", "CPU_MODEL", "VMGROUP", "NIC_DEFAULT"),
-        *("TEMPLATE_ID", "CLONING_TEMPLATE_ID", "CPU_COST", "MEMORY_COST", "DISK_COST", "EMULATOR", "NIC_ALIAS"),
+        *("TEMPLATE_ID", "CLONING_TEMPLATE_ID", "CPU_COST", "MEMORY_COST", "DISK_COST", "EMULATOR"),
         *("SUBMIT_ON_HOLD", "VROUTER_ID", "TPM", "SCHED_ACTION", "SNAPSHOT", "SPICE_OPTIONS"),
     )
 )
@@ -70,7 +70,9 @@ class MachineAllocator:
         if stored is None:
             raise not_allocated(f"{_FAILED}Error transforming the VM to XML.")
         template = stored
-        devices = resolve(cloud, caller, template.vectors("DISK"), template.vectors("NIC"))
+        devices = resolve(
+            cloud, caller, template.vectors("DISK"), template.vectors("NIC"), template.vectors("NIC_ALIAS")
+        )
         authorize(cloud, caller, devices, checks_image_ids=checks_image_ids)
         authorize_vm_group(cloud, caller, template)
         _check_capacity(template)
@@ -96,7 +98,7 @@ class MachineAllocator:
         amounts["SYSTEM_DISK_SIZE"] = float(sum(_system_disk_size(*pair) for pair in devices.disks))
         charges = [Charge("VM", "", amounts)]
         leases: dict[int, int] = {}
-        for _, network in devices.nics:
+        for _, network in (*devices.nics, *devices.aliases):
             if network is not None:
                 leases[network.id] = leases.get(network.id, 0) + 1
         charges += [Charge("NETWORK", str(network_id), {"LEASES": count}) for network_id, count in leases.items()]
@@ -124,7 +126,7 @@ class MachineAllocator:
         return machine
 
     def _fill(self, machine: VirtualMachine, template: Template, devices: RequestedDevices) -> None:
-        for name in ("TEMPLATE_NAME", "NAME", "DISK", "NIC"):
+        for name in ("TEMPLATE_NAME", "NAME", "DISK", "NIC", "NIC_ALIAS"):
             template.pop(name)
         contexts = template.pop("CONTEXT")
         for name, value in template:
@@ -148,6 +150,9 @@ class MachineAllocator:
                 add_nic(cloud, machine, {**nic, "CLUSTER_ID": cluster_ids}, None)
             else:
                 add_nic(cloud, machine, nic, network)
+        for alias, network in devices.aliases:
+            _check_alias(machine, alias)
+            add_alias(machine, alias, network)
         for order, (disk, image) in enumerate(devices.disks):
             try:
                 add_disk(cloud, machine, disk, image)
@@ -202,6 +207,15 @@ class MachineAllocator:
             machine.set_state(VmState.CLONING)
         else:
             self._deployment.submit(machine)
+
+
+def _check_alias(machine: VirtualMachine, alias: Vector) -> None:
+    """Refuse an automatic alias, and an alias of a NIC that does not exist or is automatic."""
+    if is_automatic(alias):
+        raise not_allocated("Alias is incompatible with auto mode")
+    name = alias.get("PARENT", "")
+    if not any(nic["NAME"] == name and not is_automatic(nic) for nic in machine.nics):
+        raise not_allocated(f"NIC named {name} not found for alias")
 
 
 def _system_disk_size(disk: Vector, image: Image | None) -> int:

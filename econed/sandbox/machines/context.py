@@ -65,7 +65,7 @@ def fill_context(cloud: Cloud, machine: VirtualMachine) -> None:
     if any("$" in value for value in context.values()):
         context = {name: _expand(value, machine, cloud) for name, value in context.items()}
     if machine.requested_context.get("NETWORK", "").upper() == "YES":
-        for nic in machine.nics:
+        for nic in (*machine.nics, *machine.aliases):
             is_connected = nic["NIC_ID"] not in machine.nic_ids_without_network
             if is_connected or not is_automatic(nic):
                 network = cloud.networks.find(int(nic["NETWORK_ID"])) if is_connected else None
@@ -86,6 +86,7 @@ def _resplit(requested: Vector) -> Vector:
 
 def _network_context(nic: Vector, network: Network | None, *, is_v7: bool) -> Vector:
     context: Vector = {}
+    number = f"{nic['PARENT_ID']}_ALIAS{nic['ALIAS_ID']}" if "PARENT_ID" in nic else nic["NIC_ID"]
     for name, source, inherited in (*_COMMON, *(_ONLY_7 if is_v7 else _ONLY_5_12)):
         value = nic.get(source, "")
         if not value and inherited and network is not None:
@@ -94,7 +95,7 @@ def _network_context(nic: Vector, network: Network | None, *, is_v7: bool) -> Ve
             value = value or network.template.get(source)
         if name == "IP6":
             value = value or nic.get("IP6", "")
-        context[f"ETH{nic['NIC_ID']}_{name}"] = value
+        context[f"ETH{number}_{name}"] = value
     return context
 
 

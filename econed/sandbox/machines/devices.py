@@ -25,17 +25,25 @@ _VOLATILE = ("FS", "SWAP")
 
 @dataclass(frozen=True)
 class RequestedDevices:
-    """The disks and NICs in a call, with the images and networks that they name, or None."""
+    """The disks, NICs and aliases of NICs in a call, with the images and networks that they name, or None."""
 
     disks: Sequence[tuple[Vector, Image | None]]
     nics: Sequence[tuple[Vector, Network | None]]
+    aliases: Sequence[tuple[Vector, Network | None]] = ()
 
 
-def resolve(cloud: Cloud, caller: User, disks: Sequence[Vector], nics: Sequence[Vector]) -> RequestedDevices:
-    """Find the images of disks and the networks of NICs, by id or by name and owner."""
+def resolve(
+    cloud: Cloud,
+    caller: User,
+    disks: Sequence[Vector] = (),
+    nics: Sequence[Vector] = (),
+    aliases: Sequence[Vector] = (),
+) -> RequestedDevices:
+    """Find the images of disks and the networks of NICs and aliases, by id or by name and owner."""
     return RequestedDevices(
         [(disk, _find(cloud, caller, cloud.images, disk, "IMAGE")) for disk in disks],
         [(nic, _find(cloud, caller, cloud.networks, nic, "NETWORK")) for nic in nics],
+        [(alias, _find(cloud, caller, cloud.networks, alias, "NETWORK")) for alias in aliases],
     )
 
 
@@ -65,7 +73,7 @@ def authorize(cloud: Cloud, caller: User, devices: RequestedDevices, *, checks_i
         _check_id(caller, disk.get("IMAGE_ID", ""))
         if image is not None and (checks_image_ids or not disk.get("IMAGE_ID")):
             cloud.rights.check(caller, Right.USE, Kind.IMAGE, image)
-    for nic, network in devices.nics:
+    for nic, network in (*devices.nics, *devices.aliases):
         _check_id(caller, nic.get("NETWORK_ID", ""))
         if network is not None:
             cloud.rights.check(caller, Right.USE, Kind.NET, network)

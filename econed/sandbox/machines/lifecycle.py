@@ -241,7 +241,7 @@ class Lifecycle:
         self._deployment.forget(machine)
         if machine.history and not machine.history[-1].ended:
             self._remove_from_host(machine, was_running=was_running)
-        for nic in machine.nics:
+        for nic in (*machine.nics, *machine.aliases):
             release_nic(self._cloud, machine, nic, keep=True)
         for disk in machine.disks:
             release_disk(self._cloud, machine, disk, keep=True)

@@ -39,6 +39,8 @@ class HistoryAction(IntEnum):
     RESIZE = 35
     DISK_SNAPSHOT_REVERT = 41
     MONITOR = 44
+    ALIAS_ATTACH = 46
+    ALIAS_DETACH = 47
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,8 @@ _SHORT_DISK_KEYS = (
 )
 _NO_NETWORK = {"MAC": "", "NETWORK": "", "NETWORK_ID": "", "SECURITY_GROUPS": ""}
 _SHORT_NIC_KEYS = (
-    *("IP", "IP6", "IP6_GLOBAL", "IP6_LINK", "IP6_ULA", "MAC", "NETWORK", "NETWORK_ID", "NIC_ID", "SECURITY_GROUPS"),
+    *("IP", "IP6", "IP6_GLOBAL", "IP6_LINK", "IP6_ULA", "MAC", "NETWORK", "NETWORK_ID", "NETWORK_MODE", "NIC_ID"),
+    *("SCHED_RANK", "SCHED_REQUIREMENTS", "SECURITY_GROUPS"),
 )
 
 _NOT_RUNNING_STATES = (VmState.POWEROFF, VmState.SUSPENDED, VmState.STOPPED, VmState.UNDEPLOYED)
@@ -28,7 +29,8 @@ _NOT_RUNNING_STATES = (VmState.POWEROFF, VmState.SUSPENDED, VmState.STOPPED, VmS
 class VirtualMachine(PoolObject):
     """A machine. `template` holds the single attributes of its TEMPLATE, `user_template` the USER_TEMPLATE.
 
-    `nic_ids_without_network` are the NIC_IDs of the NICs that are not connected to a network and have no address.
+    `nics` are its NICs, `aliases` the further addresses of them (NIC_ALIAS), with NIC_IDs from the same numbers.
+    `nic_ids_without_network` are the NIC_IDs of those that are not connected to a network and have no address.
     `epoch` grows with every action, so that delayed steps of earlier actions are dropped.
     """
 
@@ -41,13 +43,13 @@ class VirtualMachine(PoolObject):
     user_template: Template = field(default_factory=Template)
     disks: list[Vector] = field(default_factory=list)
     nics: list[Vector] = field(default_factory=list)
+    aliases: list[Vector] = field(default_factory=list)
     nic_ids_without_network: set[str] = field(default_factory=set)
     rules: list[Vector] = field(default_factory=list)
     context: Vector | None = None
     requested_context: Vector = field(default_factory=dict)
     history: list[HistoryRecord] = field(default_factory=list)
     next_disk_id: int = 0
-    next_nic_id: int = 0
     epoch: int = 0
     charges: list[Charge] = field(default_factory=list)
     snapshots: dict[int, list[Vector]] = field(default_factory=dict)
@@ -88,13 +90,21 @@ class VirtualMachine(PoolObject):
         return next((disk for disk in self.disks if disk["DISK_ID"] == str(disk_id)), None)
 
     def nic(self, nic_id: int) -> Vector | None:
-        """Return the NIC with this NIC_ID, or None."""
-        return next((nic for nic in self.nics if nic["NIC_ID"] == str(nic_id)), None)
+        """Return the NIC or alias with this NIC_ID, or None."""
+        return next((nic for nic in self._nics_and_aliases() if nic["NIC_ID"] == str(nic_id)), None)
+
+    @property
+    def next_nic_id(self) -> int:
+        """The NIC_ID of the next NIC or alias: one more than the highest that the machine has now."""
+        return 1 + max((int(nic["NIC_ID"]) for nic in self._nics_and_aliases()), default=-1)
 
     @property
     def connected_nics(self) -> list[Vector]:
-        """The NICs that are connected to a network; the others are stored as the user wrote them."""
-        return [nic for nic in self.nics if nic["NIC_ID"] not in self.nic_ids_without_network]
+        """The NICs and aliases that are connected to a network; the others are stored as the user wrote them."""
+        return [nic for nic in self._nics_and_aliases() if nic["NIC_ID"] not in self.nic_ids_without_network]
+
+    def _nics_and_aliases(self) -> list[Vector]:
+        return [*self.nics, *self.aliases]
 
     def image_copied(self) -> None:
         """Continue when an image for which the machine waits has been copied, or could not be."""
@@ -102,8 +112,9 @@ class VirtualMachine(PoolObject):
             self.on_images_ready(self)
 
     def security_group_ids(self) -> list[int]:
-        """Return the ids of the security groups of all NICs."""
-        ids = (group_id for nic in self.connected_nics for group_id in nic.get("SECURITY_GROUPS", "").split(","))
+        """Return the ids of the security groups of all NICs; those of aliases do not count."""
+        nics = (nic for nic in self.nics if nic["NIC_ID"] not in self.nic_ids_without_network)
+        ids = (group_id for nic in nics for group_id in nic.get("SECURITY_GROUPS", "").split(","))
         return sorted({int(group_id) for group_id in ids if group_id})
 
     def quota_charges(self) -> list[Charge]:
@@ -167,6 +178,7 @@ class VirtualMachine(PoolObject):
         attributes: list[tuple[str, Value]] = list(self.template)
         attributes += [("DISK", disk) for disk in self.disks]
         attributes += [("NIC", nic) for nic in self.nics]
+        attributes += [("NIC_ALIAS", alias) for alias in self.aliases]
         attributes += [("SECURITY_GROUP_RULE", rule) for rule in self.rules]
         if self.context is not None:
             attributes.append(("CONTEXT", self.context))
@@ -208,13 +220,14 @@ class VirtualMachine(PoolObject):
     def _render_short(self) -> str:
         capacity = "".join(
             f"<{name}>{escape(self.template.get(name))}</{name}>"
-            for name in ("CPU", "MEMORY", "VCPU")
-            if name in self.template or (self.is_v7 and name == "VCPU")
+            for name in ("CPU", "MEMORY", *(("VCPU",) if self.is_v7 else ()))
         )
         lock = f"<LOCK><LOCKED>{self.lock.level}</LOCKED></LOCK>" if self.lock else ""
         graphics = "".join(attribute_xml("GRAPHICS", vector) for vector in self.template.vectors("GRAPHICS"))
         disks = "".join(_selected_xml("DISK", disk, _SHORT_DISK_KEYS) for disk in self.disks)
-        nics = "".join(_selected_xml("NIC", {**_NO_NETWORK, **nic}, _SHORT_NIC_KEYS) for nic in self.nics)
+        nics = "".join(
+            _selected_xml("NIC", {**_NO_NETWORK, **nic}, _SHORT_NIC_KEYS) for nic in self._nics_and_aliases()
+        )
         record = self.history[-1].short_xml(self.id, is_v7=self.is_v7) if self.history else ""
         message = self.user_template.get("SCHED_MESSAGE") if self.is_v7 else ""
         return (
