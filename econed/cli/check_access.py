@@ -25,6 +25,12 @@ REQUIRED_RIGHTS: Final = (
 )
 """Rights that a group needs an ACL rule for, and the use of each. Networks and datastores have permissions as well."""
 
+OPTIONAL_RIGHTS: Final = (
+    (Resource.SECGROUP, Operation.CREATE, "create security groups"),
+    (Resource.VMGROUP, Operation.CREATE, "create placement groups"),
+)
+"""Rights that an administrator may keep from a group on purpose: instances run without them."""
+
 _USABLE_STATES = (ImageState.READY, ImageState.USED, ImageState.CLONE)
 
 
@@ -178,13 +184,21 @@ async def check_rights(survey: Survey) -> AsyncGenerator[Row, None]:
         yield Row(Verdict.NOTE, "networks", "none: instances have no address")
     for group in survey.groups:
         subject = f"group {group.name}"
-        missing = [
-            Row(Verdict.BAD, subject, f"cannot {purpose}: {acl_command(group, kind, '*', operation)}")
-            for kind, operation, purpose in REQUIRED_RIGHTS
-            if not is_granted(survey.rules, group.id, kind, operation)
-        ]
+        missing = list(_missing_rights(survey, group, Verdict.BAD, REQUIRED_RIGHTS))
         if not any(survey.may_use(group, network, Resource.NET) for network in networks) and networks:
             command = acl_command(group, Resource.NET, f"#{networks[0].id}", Operation.USE)
             missing.append(Row(Verdict.BAD, subject, f"cannot use any network: {command}"))
         for row in missing or [Row(Verdict.GOOD, subject, "has the rights that EC2 needs")]:
             yield row
+        for row in _missing_rights(survey, group, Verdict.NOTE, OPTIONAL_RIGHTS):
+            yield row
+
+
+def _missing_rights(
+    survey: Survey, group: Group, verdict: Verdict, rights: Iterable[tuple[Resource, Operation, str]]
+) -> Iterator[Row]:
+    """Yield a row for each of `rights` that no ACL rule gives to the group, with the command that does."""
+    for kind, operation, purpose in rights:
+        if not is_granted(survey.rules, group.id, kind, operation):
+            text = f"cannot {purpose}: {acl_command(group, kind, '*', operation)}"
+            yield Row(verdict, f"group {group.name}", text)
