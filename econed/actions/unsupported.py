@@ -43,6 +43,9 @@ _INTERFACES = (
 )
 _PREFIX_LISTS = "Security groups of OpenNebula have no lists of prefixes: use a rule for each of them."
 
+_CLASSIC = "The functionality you requested is not available in this region."
+"""EC2-Classic is nowhere. Ansible's amazon.aws 5 goes on after this sentence, Amazon's, and after no other."""
+
 _ENCRYPTION = (
     "OpenNebula does not encrypt disks by itself: an administrator keeps datastores on encrypted storage, or users "
     "encrypt disks in their instances."
@@ -89,6 +92,7 @@ UNSUPPORTED: Final[Mapping[str, str]] = MappingProxyType(
             _INTERFACES,
         ),
         "CreateManagedPrefixList": _PREFIX_LISTS,
+        **dict.fromkeys(("DescribeVpcClassicLink", "DescribeVpcClassicLinkDnsSupport"), _CLASSIC),
         "EnableEbsEncryptionByDefault": _ENCRYPTION,
         "EnableSerialConsoleAccess": _SERIAL_CONSOLE,
         **dict.fromkeys(("ModifyIdFormat", "ModifyIdentityIdFormat"), _LONG_IDS),

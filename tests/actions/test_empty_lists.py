@@ -73,7 +73,6 @@ def test_an_id_of_another_form_of_amazons_is_not_found(
     [
         ("DescribeLockedSnapshots", "SnapshotIds", "snap-00000004", "InvalidSnapshotID.Malformed"),
         ("DescribeStoreImageTasks", "ImageIds", "ami-00000004", "InvalidAMIID.Malformed"),
-        ("DescribeVpcClassicLink", "VpcIds", "vpc-9999999999", "InvalidVpcID.Malformed"),
     ],
 )
 def test_objects_without_such_an_item_are_no_error_but_malformed_ids_are(

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Final
 
 from econed.actions.empty_lists.row import EmptyList, absent
-from econed.ids import VPC
 
 _PREFIX_LIST = absent("pl", "InvalidPrefixListID.NotFound", "InvalidPrefixListId.Malformed", "prefix list ID")
 
@@ -87,25 +86,5 @@ OF_NETWORKS: Final = (
             "InvalidVpcPeeringConnectionId.Malformed",
             "vpcPeeringConnection ID",
         ),
-    ),
-    EmptyList(
-        "DescribeVpcClassicLink",
-        "Vpcs",
-        "VPCs that are linked to EC2-Classic",
-        ("is-classic-link-enabled",),
-        ids="VpcIds",
-        kind=VPC,
-        max_results=None,
-        ids_are_of_others=True,
-    ),
-    EmptyList(
-        "DescribeVpcClassicLinkDnsSupport",
-        "Vpcs",
-        "VPCs with names of EC2-Classic",
-        have_tags=False,
-        ids="VpcIds",
-        kind=VPC,
-        filters_in="",
-        ids_are_of_others=True,
     ),
 )
