@@ -107,19 +107,28 @@ def test_an_elastic_ip_is_associated_and_disassociated(
 def test_the_address_of_a_terminated_instance_is_disassociated_by_any_process(
     cloud: FurnishedCloud, ec2: Any, launch: Any, address: Callable[[], dict[str, Any]]
 ) -> None:
-    """The address remains allocated."""
+    """An elastic IP remains allocated; a public IP that the instance was run with is released."""
     allocated, instance = address(), _running(ec2, launch)
     ec2.associate_address(PublicIp=allocated["PublicIp"], InstanceId=instance["InstanceId"])
+    interfaces = [{"DeviceIndex": 0, "AssociatePublicIpAddress": True}]
+    public = _running(ec2, lambda: launch(NetworkInterfaces=interfaces))
+    public_ip, instances = public["PublicIpAddress"], [instance["InstanceId"], public["InstanceId"]]
+    assert public_ip in cloud.held_addresses(cloud.elastic_ips)
+    assert public_ip not in [each["PublicIp"] for each in ec2.describe_addresses()["Addresses"]]
     before = len(cloud.script_runs())
-    ec2.terminate_instances(InstanceIds=[instance["InstanceId"]])
-    wait(ec2, "instance_terminated", [instance["InstanceId"]])
+    ec2.terminate_instances(InstanceIds=instances)
+    wait(ec2, "instance_terminated", instances)
     caretaker = cloud.econed(interval=QUICK)
     try:
-        until(lambda: len(cloud.script_runs()) > before, "the disassociate script to be run", MAX_WAIT)
+        until(lambda: len(cloud.script_runs()) > before + 1, "the disassociate scripts to be run", MAX_WAIT)
+        until(lambda: public_ip not in cloud.held_addresses(cloud.elastic_ips), "the address to be released", MAX_WAIT)
     finally:
         caretaker.process.stop()
-    runs = [_arguments_of(run) for run in cloud.script_runs()[before:]]
-    assert runs == [("disassociate", allocated["PublicIp"], instance["PrivateIpAddress"])]
+    runs = {_arguments_of(run) for run in cloud.script_runs()[before:]}
+    assert runs == {
+        ("disassociate", allocated["PublicIp"], instance["PrivateIpAddress"]),
+        ("disassociate", public_ip, public["PrivateIpAddress"]),
+    }
     assert "AssociationId" not in _described_address(ec2, allocated["AllocationId"])
 
 

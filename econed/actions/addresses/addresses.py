@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Literal, NotRequired, TypedDict, TypeVar
 from econed.actions.action import action
 from econed.actions.addresses.associations import Associator, Target, is_leased
 from econed.actions.addresses.claims import Busy, Claim, exclusively
-from econed.actions.addresses.pool import MAX_WAIT, AllocationRequest, allocate, release
+from econed.actions.addresses.pool import MAX_WAIT, AllocationRequest, allocate, conclude, release
 from econed.actions.addresses.records import Address, LinkedAddress, Pool
 from econed.actions.addresses.store import AddressStore, address_store, own_address
 from econed.actions.addresses.view import (
@@ -170,7 +170,8 @@ async def associate_address(
     """Associate an elastic IP with an instance by running the administrator's script (EC2 AssociateAddress).
 
     With AllowReassociation false, the action fails if the address is associated with another instance, or if another
-    of the caller's addresses is associated with the same private address; otherwise these associations end. Raises
+    of the caller's addresses is associated with the same private address; otherwise these associations end. A public IP
+    that was assigned to the private address is released. Raises
     `EC2Error` IncorrectState if a script fails, or another request has changed the address.
     """
     deadline = call.clock.seconds() + _MAX_DURATION
@@ -190,8 +191,9 @@ async def associate_address(
     conflicting = [
         other for other in pool.addresses.values() if other.ip != address.ip and _is_associated_with(other, target)
     ]
-    if not allow_reassociation and (conflicting or address.reported_association is not None):
-        raise _already_associated(address if address.reported_association is not None else conflicting[0])
+    elastic = [other for other in conflicting if not other.is_auto_assigned]
+    if not allow_reassociation and (elastic or address.reported_association is not None):
+        raise _already_associated(address if address.reported_association is not None else elastic[0])
     if any(other.uid != call.caller.id for other in conflicting):
         raise _already_associated(conflicting[0])
 
@@ -265,11 +267,11 @@ class _Changes:
         timeout = max(min(MAX_WAIT, self.deadline - self.store.now), 0)
         return await exclusively(Claim(self.store, address.ip, address.uid), timeout, change_if_unchanged)
 
-    async def disassociate(self, claim: Claim, _: Pool) -> None:
+    async def disassociate(self, claim: Claim, pool: Pool) -> None:
         """End the association of the address of a claim, if it has one."""
         if isinstance(claim.address, LinkedAddress):
             disassociated = await self.associator.disassociate(claim, claim.address)
-            await claim.commit_and_release(disassociated.text())
+            await conclude(claim, pool, disassociated)
 
 
 async def _target(
@@ -309,7 +311,7 @@ def _requested_addresses(
     by_id = {_by_allocation(call, pool, text).ip for text in allocation_ids}
     return tuple(
         address
-        for address in pool.of(call.caller.id)
+        for address in pool.elastic_of(call.caller.id)
         if (address.ip in by_ip or not by_ip) and (address.ip in by_id or not by_id)
     )
 

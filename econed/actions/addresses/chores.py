@@ -1,5 +1,7 @@
 """Finishing changes of elastic IPs that requests left unfinished, and ending associations with machines that are gone.
 
+A public IP that was assigned to an instance is released when its association ends.
+
 The addresses of all users are on one network, which only serveradmin may change. So each round reads it once for all
 users, and also finds what no request caused, such as a machine that was terminated in Sunstone.
 """
@@ -14,9 +16,10 @@ from typing import TYPE_CHECKING
 from twisted.logger import Logger
 
 from econed.actions.addresses.associations import Associator
+from econed.actions.addresses.auto_assigned import is_to_be_released
 from econed.actions.addresses.claims import Busy, Claim, exclusively
-from econed.actions.addresses.pool import MAX_WAIT, release_lease
-from econed.actions.addresses.records import AssociationState, LinkedAddress, Pool
+from econed.actions.addresses.pool import MAX_WAIT, conclude, release_lease
+from econed.actions.addresses.records import Address, AssociationState, LinkedAddress, Pool
 from econed.actions.addresses.store import AddressStore
 from econed.actions.addresses.view import has_association_ended
 from econed.errors import EC2Error, OpenNebulaError
@@ -78,7 +81,7 @@ class AddressReconciler:
         unfinished = {claim.ip for claim in pool.claims} | {
             address.ip
             for address in pool.addresses.values()
-            if address.ip in ended or (isinstance(address, LinkedAddress) and _is_unfinished(address))
+            if address.ip in ended or is_to_be_released(pool, address) or _is_unfinished(address)
         }
         for ip in pool.ips:
             if ip in unfinished - recently_claimed:
@@ -126,12 +129,16 @@ class AddressReconciler:
             owner = Session(self.oned, name, self.on_read)
             machine_id = address.association.machine_id
             machine = next((machine for machine in await owner.vms([machine_id]) if machine.id == machine_id), None)
-            if has_association_ended(address.association, machine) or _is_unfinished(address):
+            has_ended = has_association_ended(address.association, machine) or is_to_be_released(pool, address)
+            if has_ended or _is_unfinished(address):
                 self.log.info("disassociating elastic IP {ip} from machine {vm}", ip=claim.ip, vm=machine_id)
                 associator = Associator(self.scripts, owner, claim.store.now + _MAX_SCRIPT_SECONDS)
                 address = await associator.disassociate(claim, address)
-        await claim.commit_and_release(address.text())
+        if isinstance(address, LinkedAddress):
+            await claim.commit_and_release(address.text())
+        else:
+            await conclude(claim, pool, address)
 
 
-def _is_unfinished(address: LinkedAddress) -> bool:
-    return address.association.state is not AssociationState.ASSOCIATED
+def _is_unfinished(address: Address) -> bool:
+    return isinstance(address, LinkedAddress) and address.association.state is not AssociationState.ASSOCIATED

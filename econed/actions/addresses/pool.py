@@ -14,7 +14,7 @@ An address that is held and has no claim was held by an administrator, and is no
 from __future__ import annotations
 
 import secrets
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address
 
@@ -34,24 +34,29 @@ MAX_WAIT = 20.0
 class AllocationRequest:
     """A request for an address with tags, for the user `uid`, who may have `limit` addresses.
 
-    `ip` is the address that the request names, None if it takes any.
+    `ip` is the address that the request names, None if it takes any. `associate` associates an address that is assigned
+    to an instance, under the claim under which it is allocated, and so records it; None for an elastic IP.
     """
 
     uid: int
     limit: int
     ip: IPv4Address | None
     tags: Mapping[str, str]
+    associate: Callable[[Claim, Address], Awaitable[Address]] | None = None
 
-    def check(self, pool: Pool) -> None:
-        """Raise the `EC2Error` for what the pool does not have, and AddressLimitExceeded or TagLimitExceeded."""
+    def check(self, pool: Pool, count: int = 1) -> None:
+        """Raise the `EC2Error` for what the pool does not have, and AddressLimitExceeded or TagLimitExceeded.
+
+        `count` is how many addresses such requests are to allocate.
+        """
         if not pool.ips:
             raise EC2Error("UnsupportedOperation", "There are no elastic IP addresses in this cloud.")
-        if len(pool.of(self.uid)) >= self.limit:
+        if len(pool.of(self.uid)) + count > self.limit:
             raise limit_exceeded()
         self.check_size(pool)
         if self.ip is not None and (self.ip not in pool.ips or not _may_be_free(pool, self.ip)):
             raise EC2Error("InvalidAddress.NotFound", f"The address '{self.ip}' is not available.")
-        if not any(_may_be_free(pool, ip) for ip in pool.ips):
+        if sum(_may_be_free(pool, ip) for ip in pool.ips) < count:
             raise exhausted()
 
     def check_size(self, pool: Pool) -> None:
@@ -112,12 +117,15 @@ async def _try_to_allocate(search: _Search, ip: IPv4Address) -> Address | None:
     """Allocate this address; None if another request changes it or has taken it."""
     store, request = search.store, search.request
     claim = Claim(store, ip, request.uid, allocates=True)
-    address = Address(ip, request.uid, secrets.token_hex(4).upper())
+    allocation = secrets.token_hex(4).upper()
+    address = Address(ip, request.uid, allocation, is_auto_assigned=request.associate is not None)
 
     async def take(claim: Claim, pool: Pool) -> Address | None:
         pool = await _within_limit(search, claim, pool)
         if not await _hold(claim, pool):
             return None
+        if request.associate is not None:
+            return await request.associate(claim, address)
         await claim.commit_and_release(allocation_text(address, request.tags))
         return address
 
@@ -185,6 +193,14 @@ async def release(claim: Claim, pool: Pool) -> None:
     """Release an address: remove its record, then its lease."""
     await claim.record_free(pool)
     await release_lease(claim)
+
+
+async def conclude(claim: Claim, pool: Pool, address: Address) -> None:
+    """Record an address whose association has ended: as allocated, or free if it was assigned to the instance."""
+    if address.is_auto_assigned:
+        await release(claim, pool)
+    else:
+        await claim.commit_and_release(address.text())
 
 
 async def release_lease(claim: Claim) -> None:

@@ -2,9 +2,11 @@
 
 The network holds, as attributes of its own:
 
-- `EC2_ADDRESS_<hex of ip>=[IP, UID, ALLOCATION, ASSOCIATION, VMID, PRIVATE_IP, NIC_ID, STATE]`: the address is
-  allocated to the user UID; the members after ALLOCATION are there only while it is associated with an instance. An
-  empty text in its place says that the address is not allocated, even if the Ruby server recorded it.
+- `EC2_ADDRESS_<hex of ip>=[IP, UID, ALLOCATION, AUTO_ASSIGNED, ASSOCIATION, VMID, PRIVATE_IP, NIC_ID, STATE]`: the
+  address is allocated to the user UID, or with AUTO_ASSIGNED="YES" assigned to an instance of theirs
+  (`econed.actions.addresses.auto_assigned`). ASSOCIATION and the members after it are there only while it is associated
+  with an instance. An empty text in its place says that the address is not allocated, even if the Ruby server recorded
+  it.
 - `EC2_ADDRESSES=[IP, UID, VMID]`, one for each address that the Ruby server allocated: read only if the address has no
   attribute of the first kind, and only while it is held. Never written, since one update replaces all of them.
 - `EC2_ADDRCLAIM_<hex of ip>_<nonce>=[IP, UID, PURPOSE, TIME, BEAT]`: the claim of a request that changes the address
@@ -15,7 +17,7 @@ The network holds, as attributes of its own:
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -86,11 +88,16 @@ class Association:
 
 @dataclass(frozen=True)
 class Address:
-    """An elastic IP that is allocated to a user. `allocation` distinguishes this allocation from all earlier ones."""
+    """An elastic IP that is allocated to a user. `allocation` distinguishes this allocation from all earlier ones.
+
+    One that `is_auto_assigned` is no elastic IP of the user: it was assigned to an instance when this was run, and is
+    released when its association ends.
+    """
 
     ip: IPv4Address
     uid: int
     allocation: str
+    is_auto_assigned: bool = field(default=False, kw_only=True)
 
     @property
     def reported_association(self) -> Association | None:
@@ -99,18 +106,19 @@ class Address:
 
     def with_association(self, association: Association) -> LinkedAddress:
         """Return the address with another association."""
-        return LinkedAddress(self.ip, self.uid, self.allocation, association)
+        return LinkedAddress(self.ip, self.uid, self.allocation, association, is_auto_assigned=self.is_auto_assigned)
 
     def without_association(self) -> Address:
         """Return the address without its association."""
-        return Address(self.ip, self.uid, self.allocation)
+        return Address(self.ip, self.uid, self.allocation, is_auto_assigned=self.is_auto_assigned)
 
     def text(self) -> str:
         """Return the template text that records it."""
         return vector(_record_name(self.ip), self._members())
 
     def _members(self) -> dict[str, str]:
-        return {"IP": str(self.ip), "UID": str(self.uid), "ALLOCATION": self.allocation}
+        members = {"IP": str(self.ip), "UID": str(self.uid), "ALLOCATION": self.allocation}
+        return members | ({"AUTO_ASSIGNED": "YES"} if self.is_auto_assigned else {})
 
     @property
     def tag_prefix(self) -> str:
@@ -206,8 +214,12 @@ class Pool:
                 yield from _address(self._attributes.vector(name))
 
     def of(self, uid: int) -> tuple[Address, ...]:
-        """Return the addresses of a user, in oned's order."""
+        """Return the addresses of a user, in oned's order, with those that are assigned to their instances."""
         return tuple(address for address in self.addresses.values() if address.uid == uid)
+
+    def elastic_of(self, uid: int) -> tuple[Address, ...]:
+        """Return the elastic IPs of a user, in oned's order."""
+        return tuple(address for address in self.of(uid) if not address.is_auto_assigned)
 
     def attributes_of(self, uid: int) -> Attributes:
         """Return the attributes of all addresses of a user: their records and their tags."""
@@ -275,7 +287,9 @@ def _address(entry: Vector) -> Iterator[Address]:
     """Yield the address that a vector records, if it records one."""
     ip, uid = ipv4(entry.get("IP", "")), whole_number(entry.get("UID", ""))
     if ip is not None and uid is not None:
-        address = Address(ip, uid, entry.get("ALLOCATION", _LEGACY_ALLOCATION))
+        is_auto_assigned = entry.get("AUTO_ASSIGNED") == "YES"
+        allocation = entry.get("ALLOCATION", _LEGACY_ALLOCATION)
+        address = Address(ip, uid, allocation, is_auto_assigned=is_auto_assigned)
         association = _association(entry)
         yield address if association is None else address.with_association(association)
 

@@ -89,9 +89,10 @@ def address_store(call: Call) -> AddressStore:
 
 
 def own_address(call: Call, pool: Pool, ip: IPv4Address) -> Address | None:
-    """Return an address if it is allocated to the caller."""
+    """Return an address if it is an elastic IP of the caller."""
     address = pool.addresses.get(ip)
-    return address if address is not None and address.uid == call.caller.id else None
+    is_own = address is not None and address.uid == call.caller.id and not address.is_auto_assigned
+    return address if is_own else None
 
 
 async def own_addresses_by_id(call: Call, allocation_ids: Sequence[str]) -> tuple[Pool | None, tuple[Address, ...]]:

@@ -78,8 +78,9 @@ def associated_interface(machine: VirtualMachine, association: Association) -> N
 
 
 def association_view(address: Address) -> InstanceNetworkInterfaceAssociationTypeDef:
-    """Return an address as the association of an interface in DescribeInstances."""
-    return {"PublicIp": str(address.ip), "PublicDnsName": "", "IpOwnerId": account_id(address.uid)}
+    """Return an address as the association of an interface in DescribeInstances; as Amazon's if it is no elastic IP."""
+    owner = "amazon" if address.is_auto_assigned else account_id(address.uid)
+    return {"PublicIp": str(address.ip), "PublicDnsName": "", "IpOwnerId": owner}
 
 
 def address_view(

@@ -9,7 +9,7 @@ The calls of oned for a launch of one instance, which each take some millisecond
    the machines with the token that have the lowest ids, as many as the call requested. oned assigns ids in ascending
    order, so as soon as there are that many, no later machine can be among them: all processes get the same result.
    Each process marks and terminates the machines that it created in excess.
-4. The machine is released; if the request has tags for network interfaces, they are written before.
+4. The machine is released; tags and public IPs of its network interfaces are given before.
 5. It is read again for the response.
 
 Of several machines the first is created and step 3 is carried out before the others are created. The reservation's id
@@ -23,14 +23,14 @@ been released may be running. When the call is repeated, its machines are found 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
 from econed.actions.client_tokens import ClientToken
 from econed.actions.instances.capacity import launch_error
 from econed.actions.instances.creating import CreatedMachines, create_machines, discard
-from econed.actions.instances.releasing import complete, release_all, tag_interfaces
+from econed.actions.instances.releasing import complete, equip_interfaces, release_all
 from econed.actions.instances.token_machines import TokenMachines, find_again
 from econed.actions.instances.view import reservation_id_of
 from econed.actions.machines.facts import LAUNCH_COUNT
@@ -87,8 +87,17 @@ async def _launch_without_token(call: Call, plan: LaunchPlan) -> tuple[VirtualMa
         await discard(call.session, ids)
         raise reason
     machines = await call.session.vms(ids)
-    await tag_interfaces(call, plan, machines)
+    await _equip(call, plan, machines, ids)
     return await release_all(call, machines)
+
+
+async def _equip(call: Call, plan: LaunchPlan, machines: Sequence[VirtualMachine], own_ids: Iterable[int]) -> None:
+    """Give the interfaces of machines what the launch asks for, or discard `own_ids` and raise what refuses it."""
+    try:
+        await equip_interfaces(call, plan, machines)
+    except (EC2Error, OpenNebulaRefusal):
+        await discard(call.session, own_ids)
+        raise
 
 
 async def _launch_once(
@@ -113,7 +122,7 @@ async def _launch_once(
         if len(known.machines) >= instance_count:
             machines = known.machines[:instance_count]
             await discard(call.session, own_ids - {machine.id for machine in machines})
-            await tag_interfaces(call, plan, machines)
+            await _equip(call, plan, machines, own_ids)
             return await complete(call, machines)
         if error is None:
             created = await _create_missing(call, plan, known, instance_count)

@@ -58,6 +58,7 @@ class InterfaceSpecification(TypedDict, total=False):
     PrivateIpAddress: str
     PrivateIpAddresses: Sequence[PrivateIpAddressSpecification]
     Description: str
+    AssociatePublicIpAddress: bool
 
 
 @dataclass(frozen=True)
@@ -107,6 +108,12 @@ def requested_interfaces(
     indexes = [specification.get("DeviceIndex", 0) for specification in specifications]
     if sorted(indexes) != list(range(len(indexes))):
         raise EC2Error("InvalidParameterCombination", f"The device indexes must be 0 to {len(indexes) - 1}, each once.")
+    if len(specifications) > 1 and has_public_ip(specifications):
+        raise EC2Error(
+            "InvalidParameterCombination",
+            "The associatePublicIPAddress parameter cannot be specified when launching with multiple network "
+            "interfaces.",
+        )
     if specifications:
         ordered = sorted(specifications, key=lambda specification: specification.get("DeviceIndex", 0))
         requested = tuple(map(_requested, ordered))
@@ -119,6 +126,11 @@ def requested_interfaces(
             "InvalidParameterCombination", "PrivateIpAddress cannot be given for more than one instance (MaxCount)."
         )
     return requested
+
+
+def has_public_ip(specifications: Iterable[InterfaceSpecification]) -> bool:
+    """Whether a request asks for a public IP."""
+    return any(specification.get("AssociatePublicIpAddress", False) for specification in specifications)
 
 
 def _requested(specification: InterfaceSpecification) -> RequestedInterface:

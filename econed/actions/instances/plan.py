@@ -81,6 +81,9 @@ class LaunchPlan:
     interface_tags: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
     """The tags of each interface, which are written before the machine is released: they need the interface's id."""
 
+    has_public_ip: bool = False
+    """Whether each machine gets a public IP, before it is released."""
+
     @property
     def nics(self) -> Sequence[Vector]:
         """The members of the NICs of each machine."""
@@ -124,13 +127,19 @@ def check_tags(plan: LaunchPlan) -> None:
 
 
 def check_interfaces(plan: LaunchPlan) -> None:
-    """Raise `EC2Error` if the request has tags for interfaces that the machines do not have when they are created."""
-    if plan.interface_tags and not plan.nics:
+    """Check that the machines have all interfaces when they are created, if these get tags or a public IP.
+
+    Raises `EC2Error` InvalidParameterCombination.
+    """
+    if not plan.interface_tags and not plan.has_public_ip:
+        return
+    if not plan.nics:
         raise EC2Error("InvalidParameterCombination", "The instance type has no network interface: specify SubnetId.")
-    if plan.interface_tags and any(nic.get("NETWORK_MODE", "").upper() == "AUTO" for nic in plan.nics):
+    if any(nic.get("NETWORK_MODE", "").upper() == "AUTO" for nic in plan.nics):
         raise EC2Error(
             "InvalidParameterCombination",
-            "OpenNebula chooses the network of the instance later, so its interface has no tags: specify SubnetId.",
+            "OpenNebula chooses the network of the instance later, so its interface gets no tags and no public IP: "
+            "specify SubnetId.",
         )
 
 

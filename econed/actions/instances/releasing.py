@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
+from econed.actions.addresses.auto_assigned import assign_addresses
 from econed.actions.call import gather
 from econed.actions.chores import change_unless_done
 from econed.actions.instances.view import reservation_id_of
@@ -71,17 +72,22 @@ def _renumbered(machines: Sequence[VirtualMachine], reservation: str) -> Iterato
     return zip(wrong, free, strict=True)
 
 
-async def tag_interfaces(call: Call, plan: LaunchPlan, machines: Iterable[VirtualMachine]) -> None:
-    """Write the tags that a launch gives to the interfaces of its machines, before these are released.
+async def equip_interfaces(call: Call, plan: LaunchPlan, machines: Iterable[VirtualMachine]) -> None:
+    """Give the interfaces of machines the tags and the public IPs of a launch, before the machines are released.
 
-    A machine that has been released got its tags then; clients may have changed them since.
+    A machine that has been released got them then; clients may have changed them since. Raises the errors of
+    `assign_addresses`.
     """
+    unreleased = [
+        machine for machine in machines if machine.state in _UNRELEASED and TO_RELEASE not in machine.user_template
+    ]
     if plan.interface_tags:
         await gather(
             call.session.vm_update(machine.id, interface_tags_text(machine, plan.interface_tags))
-            for machine in machines
-            if machine.state in _UNRELEASED and TO_RELEASE not in machine.user_template
+            for machine in unreleased
         )
+    if plan.has_public_ip and unreleased:
+        await assign_addresses(call, unreleased)
 
 
 async def release_all(call: Call, machines: Sequence[VirtualMachine]) -> tuple[VirtualMachine, ...]:

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from econed.actions.action import action
+from econed.actions.addresses.auto_assigned import check_available
 from econed.actions.client_tokens import ClientToken
 from econed.actions.images.lookup import amis_by_id
 from econed.actions.inputs import Placement, TagSpecification
@@ -16,6 +17,7 @@ from econed.actions.instances.launch import launch
 from econed.actions.instances.launch_groups import GroupNames, groups_by_names
 from econed.actions.instances.network_interfaces import (
     InterfaceSpecification,
+    has_public_ip,
     launch_interfaces,
     requested_interfaces,
     requested_subnets,
@@ -74,7 +76,6 @@ _AS_IS = {
     "DisableApiTermination": False,
     "EnclaveOptions.Enabled": False,
     "HibernationOptions.Configured": False,
-    "NetworkInterfaces.AssociatePublicIpAddress": False,
     "NetworkInterfaces.DeleteOnTermination": True,
     "Placement.Tenancy": "default",
 }
@@ -139,6 +140,7 @@ async def run_instances(
         **texts,
         tags=tags["instance"],
         interface_tags=tags["network-interface"],
+        has_public_ip=has_public_ip(network_interfaces),
         zone_cluster_id=zone_cluster_id,
         cluster_ids=tuple(sorted(cluster_ids)),
         terminates_on_shutdown=instance_initiated_shutdown_behavior == TERMINATE,
@@ -157,6 +159,8 @@ async def run_instances(
     _check_volumes(plan)
     check_tags(plan)
     check_interfaces(plan)
+    if plan.has_public_ip and (known.result is None or known.result.first is None):
+        await check_available(call, max_count)
     await watch_caller(call, user)
     machines = await launch(call, plan, known.result)
     return await _reservation(call, machines, clusters.result, await vpc_ids_of(call, machines))

@@ -158,7 +158,10 @@ async def describe_network_interface_attribute(
     elif attribute == "sourceDestCheck":
         result["SourceDestCheck"] = {"Value": has_source_dest_check(machine, nic)}
     elif attribute == "associatePublicIpAddress":
-        result["AssociatePublicIpAddress"] = False  # an elastic IP is associated by AssociateAddress
+        surroundings = Surroundings()
+        await surroundings.read(call)
+        address = surroundings.addresses.on(machine, nic)
+        result["AssociatePublicIpAddress"] = address is not None and address.is_auto_assigned
     else:
         view = network_interface_view(interface, Surroundings())
         if attribute == "groupSet":

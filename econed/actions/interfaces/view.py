@@ -95,8 +95,8 @@ def network_interface_view(interface: Interface, surroundings: Surroundings) -> 
 
 
 def _association(address: LinkedAddress) -> NetworkInterfaceAssociationTypeDef:
-    return {
-        **association_view(address),
+    ids: NetworkInterfaceAssociationTypeDef = {
         "AllocationId": allocation_id(address.ip),
         "AssociationId": association_id(address.ip, address.association.number),
     }
+    return {**association_view(address), **({} if address.is_auto_assigned else ids)}
