@@ -131,6 +131,11 @@ _OF_ACCOUNT: Mapping[str, Request] = dict.fromkeys(
     lambda t, n: {},
 )
 
+_OF_INSTANCE_TYPES: Mapping[str, Request] = {
+    "DescribeInstanceTypes": lambda t, n: {},
+    "DescribeInstanceTypeOfferings": lambda t, n: {"LocationType": "availability-zone"},
+}
+
 _OF_PLACEMENT_GROUPS: Mapping[str, Request] = {
     "CreatePlacementGroup": lambda t, n: {"GroupName": f"new {n}"},
     "DeletePlacementGroup": lambda t, n: {"GroupName": t.placement_groups[n]},
@@ -188,6 +193,7 @@ REQUESTS: Mapping[str, Request] = {
     **_OF_NETWORKS,
     **_OF_PLACEMENT_GROUPS,
     **_OF_ACCOUNT,
+    **_OF_INSTANCE_TYPES,
     **_OF_GROUPS,
     **_OF_REGIONS,
     **_OF_STS,

@@ -271,6 +271,14 @@ _OF_NETWORKS: Mapping[str, _Make] = {
     **dict.fromkeys((row.action for row in EMPTY_LISTS), lambda _: (Example({}),)),
 }
 
+_OF_INSTANCE_TYPES: Mapping[str, _Make] = {
+    "DescribeInstanceTypes": lambda t: (
+        Example({}),
+        Example({"InstanceTypes": [t.instance_type]}, frozenset({"InvalidInstanceType"})),
+    ),
+    "DescribeInstanceTypeOfferings": lambda _: (Example({"LocationType": "availability-zone"}),),
+}
+
 _OF_ACCOUNT: Mapping[str, _Make] = dict.fromkeys(
     (
         *("DescribeAggregateIdFormat", "DescribeIdFormat", "DisableEbsEncryptionByDefault"),
@@ -291,6 +299,7 @@ EXAMPLES: Mapping[str, _Make] = {
     **_OF_INTERFACES,
     **_OF_PLACEMENT_GROUPS,
     **_OF_ACCOUNT,
+    **_OF_INSTANCE_TYPES,
     "DescribeRegions": lambda _: (Example({}),),
     "DescribeAvailabilityZones": lambda t: (Example({}), Example({"ZoneNames": [t.zone]})),
     "DescribeImages": lambda t: (

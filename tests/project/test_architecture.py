@@ -79,6 +79,7 @@ ACTIONS_MAY_IMPORT: dict[str, tuple[str, ...]] = {
         *("disk_images", "machines"),
     ),
     "interfaces": ("instances", "networks", "addresses", "machines"),
+    "instance_types": ("instances", "images", "regions"),
     "instances": (
         *("addresses", "networks", "security_groups", "placement_groups", "volumes", "images", "keys", "regions"),
         *("disk_images", "machines"),

@@ -147,7 +147,12 @@ def is_public(image: Image) -> bool:
 
 def architecture(image: Image) -> ArchitectureValuesType:
     """Return the architecture of an image: the value of ARCH, else x86_64."""
-    return _ARCHITECTURES.get(image.template.text("ARCH").lower(), "x86_64")
+    return ec2_architecture(image.template.text("ARCH"))
+
+
+def ec2_architecture(arch: str) -> ArchitectureValuesType:
+    """Return EC2's word for a value of ARCH; x86_64 if it is none."""
+    return _ARCHITECTURES.get(arch.lower(), "x86_64")
 
 
 def _root_disk(image: Image) -> BlockDeviceMappingTypeDef:

@@ -6,7 +6,7 @@ replaces all attributes of the same name in the type.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Protocol
@@ -96,6 +96,18 @@ async def type_templates(call: Call) -> tuple[VMTemplate, ...]:
     return await call.session.templates() if call.file_types is None else ()
 
 
+async def all_types(call: Call) -> Mapping[str, Attributes]:
+    """Return the attributes of the instance types that the caller can run, by name in alphabetical order."""
+    if call.file_types is not None:
+        plain = {name: {"img_id": "", "ec2_img_id": "", "instance_type": name} for name in sorted(call.file_types)}
+        return {name: call.file_types[name].attributes(values) for name, values in plain.items()}
+    by_name: dict[str, list[VMTemplate]] = {}
+    for vm_template in await call.session.templates():
+        if name := vm_template.template.text(INSTANCE_TYPE):
+            by_name.setdefault(name, []).append(vm_template)
+    return {name: _preferred(call, by_name[name]).template for name in sorted(by_name)}
+
+
 def instance_type_named(
     call: Call,
     name: str,
@@ -135,10 +147,15 @@ def instance_type_named(
 
 
 def _template(call: Call, name: str, templates: Iterable[VMTemplate]) -> VMTemplate:
-    """Return the template of an instance type; if there are several, the caller's own come first, then the oldest."""
+    """Return the template of an instance type."""
     named = [vm_template for vm_template in templates if vm_template.template.text(INSTANCE_TYPE) == name]
     if not named:
         raise _unknown_type(name)
+    return _preferred(call, named)
+
+
+def _preferred(call: Call, named: Iterable[VMTemplate]) -> VMTemplate:
+    """Return the one of several templates of a type that counts: the caller's own come first, then the oldest."""
     return min(named, key=lambda vm_template: (vm_template.uid != call.caller.id, vm_template.id))
 
 

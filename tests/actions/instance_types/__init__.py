@@ -1,0 +1,1 @@
+"""Tests of regions and availability zones: OpenNebula's zones and clusters."""
