@@ -12,6 +12,7 @@ from cryptography.x509 import Certificate
 from twisted.internet.interfaces import IReactorTime
 
 from econed.sandbox.bootstrap import bootstrap
+from econed.sandbox.calls.address_ranges import AddressRangeCalls
 from econed.sandbox.calls.declaration import Method, methods
 from econed.sandbox.calls.disks import DiskCalls
 from econed.sandbox.calls.documents import DocumentCalls
@@ -137,6 +138,7 @@ class Oned:
                 ClusterCalls(cloud),
                 DatastoreCalls(cloud),
                 NetworkCalls(cloud),
+                AddressRangeCalls(cloud),
                 NetworkTemplateCalls(cloud),
                 ReservationCalls(cloud),
                 SecurityGroupCalls(cloud),

@@ -12,21 +12,7 @@ from econed.sandbox.objects.network_templates import NetworkTemplate
 from econed.sandbox.objects.networks import Network, network_template
 from econed.sandbox.objects.users import User
 from econed.sandbox.refusals import Refused, internal
-from econed.sandbox.template import Restricted, Template, restricted_attributes
-from econed.sandbox.versions import Version
-
-_RESTRICTED = (
-    *("VN_MAD", "PHYDEV", "BRIDGE", "CONF", "BRIDGE_CONF", "OVS_BRIDGE_CONF", "IP_LINK_CONF", "FILTER"),
-    *("FILTER_IP_SPOOFING", "FILTER_MAC_SPOOFING", "CLUSTER_IDS", "EXTERNAL"),
-    *("AR/VN_MAD", "AR/PHYDEV", "AR/BRIDGE", "AR/FILTER", "AR/FILTER_IP_SPOOFING", "AR/FILTER_MAC_SPOOFING"),
-)
-_RESTRICTED_5_12 = restricted_attributes(*_RESTRICTED, "VLAN_ID", "AR/VLAN_ID")
-_RESTRICTED_7 = restricted_attributes(*_RESTRICTED, "QINQ_TYPE")
-
-
-def restricted_network_attributes(version: Version) -> Restricted:
-    """Return the attributes of networks that only oneadmin's group may set (oned.conf, VNET_RESTRICTED_ATTR)."""
-    return _RESTRICTED_7 if version.is_v7 else _RESTRICTED_5_12
+from econed.sandbox.template import Template
 
 
 def free_name(cloud: Cloud, uid: int, name: str) -> str:

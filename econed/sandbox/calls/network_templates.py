@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 from econed.sandbox.calls.declaration import serves
-from econed.sandbox.calls.network_allocation import allocate_network, restricted_network_attributes
+from econed.sandbox.calls.network_allocation import allocate_network
+from econed.sandbox.calls.network_restrictions import (
+    check_vlans,
+    first_restricted_of_ranges,
+    restricted_network_attributes,
+)
 from econed.sandbox.cloud import Cloud
 from econed.sandbox.objects.base import Kind, Right, check_name, parse_ids
 from econed.sandbox.objects.network_templates import NetworkTemplate
@@ -13,7 +18,6 @@ from econed.sandbox.refusals import Refused, internal, not_allocated, unauthoriz
 from econed.sandbox.template import Template
 
 _DEFAULT_CLUSTER = 0
-_VLAN_ATTRIBUTES = ("VLAN_ID", "CVLANS", "VLAN_TAGGED_ID", "OUTER_VLAN_ID")
 
 
 class NetworkTemplateCalls:
@@ -102,22 +106,17 @@ class NetworkTemplateCalls:
 
     def _add(self, caller: User, template: Template, extra: Template) -> None:
         """Merge `extra` into `template`, whose address ranges stay in 7.x; refuses (512) restricted attributes."""
-        is_v7 = self._cloud.version.is_v7
-        restricted = restricted_network_attributes(self._cloud.version)
-        ranges = Template(("AR", value) for value in extra.pop("AR"))
-        attribute = extra.first_restricted_change(template, {**restricted, "AR": frozenset()})
-        if not attribute:
-            base = Template() if is_v7 else template
-            attribute = ranges.first_restricted_change(base, {"AR": restricted["AR"]})
-            if attribute and is_v7:
-                attribute = f"AR/{ranges.first_restricted(restricted)}"
+        cloud, is_v7 = self._cloud, self._cloud.version.is_v7
+        check_vlans(cloud, caller, extra)
+        restricted = restricted_network_attributes(cloud.version)
+        ranges = extra.vectors("AR") if is_v7 else []
+        if is_v7:
+            extra.pop("AR")
+        attribute = first_restricted_of_ranges(cloud.version, ranges)
+        attribute = f"AR/{attribute}" if attribute else extra.first_restricted_change(template, restricted)
         if attribute and not caller.is_oneadmin:
             label = "Extra" if is_v7 else "User"
             raise unauthorized(f"User [{caller.id}] : {label} Template includes a restricted attribute {attribute}.")
-        if is_v7 and not caller.is_oneadmin and any(extra.get(name) for name in _VLAN_ATTRIBUTES):
-            raise unauthorized(f"User [{caller.id}] : User is not authorized to use the requested VLAN_ID.")
-        if "AR" in ranges and not is_v7:
-            template.pop("AR")
         template.merge(extra)
-        for _, value in ranges:
-            template.add("AR", value)
+        for requested in ranges:
+            template.add("AR", requested)

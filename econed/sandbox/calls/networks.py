@@ -6,7 +6,8 @@ from typing import Any
 
 from econed.opennebula.states import NetworkState
 from econed.sandbox.calls.declaration import serves
-from econed.sandbox.calls.network_allocation import allocate_network, restricted_network_attributes
+from econed.sandbox.calls.network_allocation import allocate_network
+from econed.sandbox.calls.network_restrictions import check_vlans, restricted_network_attributes
 from econed.sandbox.calls.reservations import get_ready, release_reservation
 from econed.sandbox.cloud import Cloud
 from econed.sandbox.objects.address_ranges import HELD, AddressRange, Lease, LeaseHolder
@@ -15,7 +16,7 @@ from econed.sandbox.objects.networks import Network, network_template
 from econed.sandbox.objects.pools import Pool, page
 from econed.sandbox.objects.users import User
 from econed.sandbox.refusals import internal, unauthorized, wrong_state
-from econed.sandbox.template import Template, Vector
+from econed.sandbox.template import Template
 
 _NOT_FREE = "Address is not part of the address range or in use."
 
@@ -33,6 +34,7 @@ class NetworkCalls:
         template = cloud.parse(text)
         cloud.rights.check(caller, Right.CREATE, Kind.NET, None)
         cluster = cloud.get_authorized(caller, Right.ADMIN, cloud.clusters, max(cluster_id, 0))
+        check_vlans(cloud, caller, template)
         if cloud.version.is_v7 and not caller.is_oneadmin:
             attribute = template.first_restricted(restricted_network_attributes(cloud.version))
             if attribute:
@@ -77,12 +79,14 @@ class NetworkCalls:
     @serves("one.vn.update", int, str, optional=(int,))
     def update(self, caller: User, network_id: int, text: str, append: int = 0) -> int:
         """Replace a network's attributes (0), or merge into them (1); address ranges have their own calls."""
-        network = self._ready(caller, network_id)
+        network = self._cloud.get_authorized(caller, Right.MANAGE, self._cloud.networks, network_id)
+        check_vlans(self._cloud, caller, self._cloud.parse(text))
         current = network.template
         restricted = restricted_network_attributes(self._cloud.version)
         template = self._cloud.updated_template(caller, current, text, append, restricted)
         if template is not current:
-            template.pop("AR")
+            if network.state is not NetworkState.LOCK_CREATE:
+                template.pop("AR")
             is_v7 = self._cloud.version.is_v7
             template.add_missing(current, ("BRIDGE", "BRIDGE_TYPE") if is_v7 else ("BRIDGE",))
             if not template.get("VN_MAD") and is_v7:
@@ -109,59 +113,6 @@ class NetworkCalls:
         position = _position(network, self._cloud.parse(text))
         if position is not None and position[0].leases.get(position[1]) == Lease(LeaseHolder.VM, HELD):
             position[0].release(position[1])
-        return network_id
-
-    @serves("one.vn.add_ar", int, str)
-    def add_ar(self, caller: User, network_id: int, text: str) -> int:
-        """Add address ranges."""
-        network = self._ready(caller, network_id, self._right_to_ranges(network_id))
-        for requested in self._requested_ranges(text):
-            network.add_range(requested)
-        return network_id
-
-    def _right_to_ranges(self, network_id: int) -> Right:
-        """Return the right that adding and removing ranges takes; in 7.x MANAGE is enough if made from a template."""
-        network = self._cloud.networks.get(network_id)
-        return Right.ADMIN if network.template_id is None or not self._cloud.version.is_v7 else Right.MANAGE
-
-    def _requested_ranges(self, text: str) -> list[Vector]:
-        requested = self._cloud.parse(text).vectors("AR")
-        if not requested:
-            raise internal("Wrong AR definition. AR attribute is not defined.")
-        return requested
-
-    @serves("one.vn.update_ar", int, str)
-    def update_ar(self, caller: User, network_id: int, text: str) -> int:
-        """Replace the attributes of ranges that users may set, and SIZE; the addresses stay."""
-        network = self._ready(caller, network_id)
-        for requested in self._requested_ranges(text):
-            range_id = requested.get("AR_ID", "")
-            address_range = network.range(int(range_id)) if range_id.isdigit() else None
-            if address_range is None:
-                raise internal(f"Address Range with ID {range_id} was not found.")
-            size = requested.get("SIZE", "")
-            if size and not size.isdigit() and self._cloud.version.is_v7:
-                raise internal("Unable to read the SIZE attribute, it must be number >= 0")
-            if address_range.parent_id is not None and size.isdigit() and int(size) != address_range.size:
-                raise internal("The SIZE of a reservation cannot be changed.")
-            if size.isdigit() and int(size) <= max(address_range.leases, default=-1):
-                raise internal("New SIZE cannot be applied. There are used leases that would fall outside the range.")
-            if Template([("AR", requested)]).stored() is None:
-                continue
-            address_range.replace_attributes(requested)
-            address_range.size = int(size) if size.isdigit() else address_range.size
-        return network_id
-
-    @serves("one.vn.rm_ar", int, int, optional=(bool,))
-    def rm_ar(self, caller: User, network_id: int, range_id: int, _force: bool = False) -> int:
-        """Delete a range without leases."""
-        network = self._ready(caller, network_id, self._right_to_ranges(network_id))
-        address_range = network.range(range_id)
-        if address_range is None:
-            raise internal(f"Address Range with ID {range_id} was not found.")
-        if address_range.leases:
-            raise internal("Address Range has leases in use.")
-        network.ranges.remove(address_range)
         return network_id
 
     @serves("one.vn.delete", int, optional=(bool,))

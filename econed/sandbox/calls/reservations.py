@@ -19,10 +19,10 @@ from econed.sandbox.template import Template
 
 
 def get_ready(cloud: Cloud, caller: User, network_id: int, right: Right) -> Network:
-    """Return a network on which the caller has `right`; refuses (2048) one that is not READY yet."""
+    """Return a network on which the caller has `right`; refuses (2048) one that is not READY."""
     network = cloud.get_authorized(caller, right, cloud.networks, network_id)
     if network.state is not NetworkState.READY:
-        raise wrong_state("Action not available for Virtual Network in state LOCK_CREATE")
+        raise wrong_state(f"Virtual Network is in wrong state: {network.state.name}")
     return network
 
 
@@ -45,7 +45,7 @@ class ReservationCalls:
             raise wrong_state("AR_ID must be specified for IP/MAC based reservations")
         if cloud.networks.get(network_id).parent_id is not None:
             raise wrong_state("Cannot reserve addresses from a reserved VNET")
-        parent = get_ready(cloud, caller, network_id, Right.USE)
+        parent = cloud.get_authorized(caller, Right.USE, cloud.networks, network_id)
         if target_id:
             reservation = self._existing(caller, parent, int(target_id) if target_id.isdigit() else -1)
         else:

@@ -177,13 +177,19 @@ class AddressRange:
         self.leases.pop(index, None)
         self._lowest_free = min(self._lowest_free, index)
 
-    def replace_attributes(self, requested: Vector) -> None:
-        """Replace the attributes that users may set; a PREFIX_LENGTH stays if none is sent."""
-        attributes = free_attributes(requested)
-        length = attributes.pop("PREFIX_LENGTH", "") or self.attributes.get("PREFIX_LENGTH", "")
+    def replace_attributes(self, requested: Vector, *, is_v7: bool) -> None:
+        """Replace the attributes that users may set.
+
+        Prefixes that are not sent are empty then; a PREFIX_LENGTH stays where the addresses are static.
+        """
+        attributes = _with_prefixes(self.type, free_attributes(requested))
+        if self.type in _WITH_PREFIXES:
+            attributes = {"GLOBAL_PREFIX": "", "ULA_PREFIX": "", **attributes}
         if self.type in _WITH_IP6:
-            attributes["PREFIX_LENGTH"] = length
-        self.attributes = _with_prefixes(self.type, attributes)
+            attributes = {"PREFIX_LENGTH": self.attributes["PREFIX_LENGTH"], **attributes}
+        elif is_v7:
+            attributes.pop("PREFIX_LENGTH", None)
+        self.attributes = attributes
         self._has_stored_leases = True
 
     def _mac(self, index: int) -> int:

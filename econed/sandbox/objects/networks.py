@@ -17,8 +17,8 @@ DEFAULT_BRIDGE_TYPE = "linux"
 class Network(PoolObject):
     """A virtual network. In 7.x it is LOCK_CREATE at first, without ranges, then READY, or ERROR.
 
-    `parent_id` is the network of a reservation, `template_id` the template from which it was made. `vm_ids` are the
-    machines connected to the network.
+    Until then the AR of the template are those to come. `parent_id` is the network of a reservation, `template_id` the
+    template from which it was made. `vm_ids` are the machines connected to the network.
     """
 
     ranges: list[AddressRange] = field(default_factory=list)
