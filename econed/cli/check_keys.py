@@ -32,7 +32,7 @@ def key_rows(
     if len(notes) > MAX_ROWS:
         yield Row(Verdict.NOTE, "keys", f"{len(notes) - MAX_ROWS} others are like these: econe-server keys list")
     if keys:
-        yield Row(Verdict.GOOD, "access keys", f"{len(keys)} of {len({key.user_name for key in keys})} users")
+        yield Row(Verdict.GOOD, "access keys", f"{len(keys)} keys of {len({key.user_name for key in keys})} users")
 
 
 def _note(key: KeyFacts, max_age: int | None, now: float) -> str | None:

@@ -38,7 +38,7 @@ def test_keys_older_than_max_key_age_are_named_with_their_age(cloud: Cloud) -> N
     old = create(cloud)["AccessKeyId"]
     cloud.clock.advance(DAY)
     create(cloud, "bob")
-    summary = Row(Verdict.GOOD, "access keys", "2 of 2 users")
+    summary = Row(Verdict.GOOD, "access keys", "2 keys of 2 users")
     text = f"{old} is 91 days old, max_key_age is 90: its user should replace it"
     assert key_rows(cloud, 90) == [Row(Verdict.NOTE, "key of alice", text), summary]
     assert key_rows(cloud, 91) == [summary]
