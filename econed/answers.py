@@ -130,8 +130,8 @@ def _error_of(service: AmazonService, error: EC2Error) -> EC2Error:
 def _failure(error: BaseException) -> Failure:
     if isinstance(error, EC2Error):
         cause = error.__cause__
-        is_quota = isinstance(cause, OpenNebulaRefusal) and cause.is_quota
-        return Failure(error, is_unforeseen=False, cause=cause if is_quota else None)
+        is_told = isinstance(cause, OpenNebulaRefusal) and (cause.is_quota or error.status >= HTTPStatus.INTERNAL_SERVER_ERROR)
+        return Failure(error, is_unforeseen=False, cause=cause if is_told else None)
     if isinstance(error, OpenNebulaUnavailable):
         return Failure(_UNAVAILABLE, is_unforeseen=False, cause=error)
     if isinstance(error, InvalidReply):

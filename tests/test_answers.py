@@ -144,6 +144,15 @@ async def test_the_log_quotes_oned_for_an_exceeded_quota(quota: str, parameters:
         server.close()
 
 
+def test_the_log_quotes_oned_for_a_lack_of_capacity() -> None:
+    """It says which network has no free address. The error of a client's own mistake says all."""
+    refusal = OpenNebulaRefusal("one.template.instantiate", OpenNebulaCode.ALLOCATE, "Cannot get IP/MAC lease.")
+    for status, cause in ((500, refusal), (400, None)):
+        error = EC2Error("InsufficientInstanceCapacity", "There are not enough free addresses.", status)
+        error.__cause__ = refusal
+        assert failure(error, EC2).cause is cause
+
+
 def test_only_unforeseen_exceptions_need_a_traceback() -> None:
     assert failure(ValueError("x"), EC2).is_unforeseen
     assert not failure(OpenNebulaUnavailable("one.vm.info", "x"), EC2).is_unforeseen

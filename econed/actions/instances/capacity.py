@@ -28,16 +28,19 @@ async def launch_error(call: Call, plan: LaunchPlan, error: OpenNebulaError | EC
     """
     if isinstance(error, OpenNebulaRefusal):
         if error.is_quota:
-            exceeded = EC2Error("InstanceLimitExceeded", "Your quota does not allow for so many instances.")
-            exceeded.__cause__ = error  # the log quotes oned
-            return exceeded
+            return _caused(error, EC2Error("InstanceLimitExceeded", "Your quota does not allow for so many instances."))
         if error.code == OpenNebulaCode.ALLOCATE and (refusal := await _address_refusal(call, plan)) is not None:
             return refusal
         if error.code == OpenNebulaCode.ALLOCATE and await _lacks_addresses(call, plan):
-            return EC2Error(
-                "InsufficientInstanceCapacity", "There are not enough free addresses for an instance of this type.", 500
-            )
+            message = "There are not enough free addresses for an instance of this type."
+            return _caused(error, EC2Error("InsufficientInstanceCapacity", message, 500))
     return error or EC2Error("InternalError", "An internal error has occurred.", 500)
+
+
+def _caused(refusal: OpenNebulaRefusal, error: EC2Error) -> EC2Error:
+    """Return an error with the refusal that caused it, which the log quotes: which quota, which network."""
+    error.__cause__ = refusal
+    return error
 
 
 async def _address_refusal(call: Call, plan: LaunchPlan) -> EC2Error | None:

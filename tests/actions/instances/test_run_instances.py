@@ -188,7 +188,9 @@ def test_a_network_without_a_free_address_is_a_lack_of_capacity_which_sdks_retry
     """The status is 500, as on Amazon; a retry succeeds once an instance is terminated."""
     parameters = type_with(cloud, nic.format(network(cloud, 1)))
     first = cloud.run("alice", "RunInstances", **parameters)["Instances"][0]["InstanceId"]
-    assert launch_failure(cloud, **parameters) == LACKS_CAPACITY
+    refusal = cloud.refusal("alice", "RunInstances", **parameters)
+    assert (refusal.code, refusal.status) == LACKS_CAPACITY
+    assert "IP/MAC lease from virtual network" in str(refusal.__cause__)
     cloud.wait(10)
     cloud.run("alice", "TerminateInstances", InstanceIds=[first])
     cloud.wait(10)
