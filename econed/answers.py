@@ -129,9 +129,10 @@ def _error_of(service: AmazonService, error: EC2Error) -> EC2Error:
 
 def _failure(error: BaseException) -> Failure:
     if isinstance(error, EC2Error):
-        cause = error.__cause__
-        is_told = isinstance(cause, OpenNebulaRefusal) and (cause.is_quota or error.status >= HTTPStatus.INTERNAL_SERVER_ERROR)
-        return Failure(error, is_unforeseen=False, cause=cause if is_told else None)
+        refusal = error.__cause__ if isinstance(error.__cause__, OpenNebulaRefusal) else None
+        is_server_error = error.status >= HTTPStatus.INTERNAL_SERVER_ERROR
+        is_told = refusal is not None and (refusal.is_quota or is_server_error)
+        return Failure(error, is_unforeseen=False, cause=refusal if is_told else None)
     if isinstance(error, OpenNebulaUnavailable):
         return Failure(_UNAVAILABLE, is_unforeseen=False, cause=error)
     if isinstance(error, InvalidReply):
