@@ -60,7 +60,7 @@ def test_keys_that_no_sealing_key_opens_are_named(cloud: Cloud) -> None:
     note, summary = key_rows(cloud)
     assert (note.verdict, note.subject) == (Verdict.NOTE, "key of alice"), "a user alone cannot make a check fail"
     assert note.text.startswith(f"{key_id} cannot be opened with any sealing key")
-    assert summary.text == "2 of 2 users"
+    assert summary.text == "2 keys of 2 users"
 
 
 def test_of_many_keys_only_some_are_named(cloud: Cloud) -> None:
@@ -71,7 +71,7 @@ def test_of_many_keys_only_some_are_named(cloud: Cloud) -> None:
     *notes, more, summary = key_rows(cloud)
     assert len(notes) == MAX_ROWS
     assert more == Row(Verdict.NOTE, "keys", f"{30 - MAX_ROWS} others are like these: econe-server keys list")
-    assert summary.text == "30 of 2 users"
+    assert summary.text == "30 keys of 2 users"
 
 
 def test_users_are_read_once_for_all_checks(cloud: Cloud) -> None:
