@@ -207,6 +207,10 @@ class VirtualNetwork(OwnedView):
         """Whether an address is in one of its ranges."""
         return any(address_range.covers(ip) for address_range in self.address_ranges)
 
+    def is_leased(self, ip: IPv4Address) -> bool:
+        """Whether an address is in use or held; in a document of serveradmin, who sees all leases."""
+        return any(lease.ip == ip for range_ in self.address_ranges for lease in range_.leases)
+
     def leases_of(self, vm_id: int) -> tuple[Lease, ...]:
         """Return the leases of a machine. Only oned writes them; users see those of machines that they may see."""
         return self._leases("VM", vm_id)

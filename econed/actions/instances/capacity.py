@@ -46,15 +46,18 @@ def _caused(refusal: OpenNebulaRefusal, error: EC2Error) -> EC2Error:
 async def _address_refusal(call: Call, plan: LaunchPlan) -> EC2Error | None:
     """Return the error for the subnets of the request: one has too few free addresses, or its address is in use.
 
-    The address is in its subnet, as was checked before. None if the cause is another.
+    The address is in its subnet, as was checked before. oned has one code for all causes, so the leases of the network
+    are read, as serveradmin: users see those of their own machines only. None if the cause is another.
     """
     ids = {interface.subnet.network.id for interface in plan.interfaces if interface.subnet is not None}
     for network in await call.session.networks() if ids else ():
         if network.id in ids and network.free < plan.min_count:
             return no_free_addresses(SUBNET.format(network.id))
     for interface in plan.interfaces:
-        if interface.ip is not None:
-            return EC2Error("InvalidIPAddress.InUse", f"Address {interface.ip} is in use.")
+        if interface.ip is not None and interface.subnet is not None:
+            network = await call.serveradmin.network(interface.subnet.network.id)
+            if network.is_leased(interface.ip):
+                return EC2Error("InvalidIPAddress.InUse", f"Address {interface.ip} is in use.")
     return None
 
 

@@ -103,6 +103,17 @@ class Protection:
                 "administrator of the cloud can change this one"
             )
 
+    def check_aliases(self, groups: Iterable[SecurityGroup], has_aliases: bool) -> None:
+        """Check that no alias gets around groups: those of its NIC do not filter what is sent to the alias.
+
+        Raises `EC2Error` InvalidParameterCombination unless `network_security_group` is warn.
+        """
+        if has_aliases and DEFAULT_SECURITY_GROUP not in {group.id for group in groups}:
+            self._refuse_or_warn(
+                "the security groups do not protect an instance with NIC_ALIAS: OpenNebula does not apply them to what "
+                "is sent to the address of an alias. Choose another instance type"
+            )
+
     def _refuse_or_warn(self, reason: str) -> None:
         if self.settings.network_security_group == "refuse":
             raise EC2Error("InvalidParameterCombination", f"{reason[:1].upper()}{reason[1:]}.")

@@ -216,6 +216,7 @@ def launch_interfaces(
         interfaces.append(_interface(interface, subnet, nic, [group.id for group in own_groups]))
         if own_groups:
             protection.check(own_groups, subnet)
+            protection.check_aliases(own_groups, bool(attributes.vectors("NIC_ALIAS")))
     named = [interface.subnet for interface in interfaces if interface.subnet is not None]
     _check_zone(named, zone_cluster_id)
     for network_id, needed in Counter(subnet.network.id for subnet in named).items():

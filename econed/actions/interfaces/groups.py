@@ -71,6 +71,7 @@ async def group_change(call: Call, interface: Interface, names: GroupNames) -> G
     subnet = next((each for each in networks.result if each.network.id == interface.nic.network_id), None)
     protection = Protection(call.settings, call.caller.name)
     protection.check(groups.result[names], subnet, are_only=True)
+    protection.check_aliases(groups.result[names], bool(interface.nic.text("ALIAS_IDS")))
     return GroupChange(interface, frozenset(group.id for group in groups.result[names]))
 
 

@@ -195,3 +195,12 @@ def test_missing_and_conflicting_parameters_are_refused(cloud: AddressCloud) -> 
     ]
     for action, parameters, code in calls:
         assert cloud.refusal("alice", action, **parameters).code == code, (action, parameters)
+
+
+def test_an_address_of_an_instance_that_its_user_does_not_see_is_in_use(cloud: AddressCloud) -> None:
+    """Nothing says that the association has ended."""
+    ip, instance, _ = cloud.associate()
+    cloud.oneadmin("one.vm.chown", int(instance[2:]), cloud.user("bob").id, -1)
+    assert cloud.refusal("alice", "ReleaseAddress", PublicIp=ip).code == "InvalidIPAddress.InUse"
+    cloud.reconcile()
+    assert cloud.associations() == {ip: instance}

@@ -98,6 +98,23 @@ def test_a_group_does_not_protect_in_a_network_that_is_not_chosen_yet(cloud: Clo
     assert (refusal.code, "specify SubnetId" in refusal.message) == ("InvalidParameterCombination", True)
 
 
+@pytest.mark.parametrize("network", ["", PROTECTED])
+def test_a_group_does_not_protect_the_addresses_of_aliases(cloud: Cloud, network: str) -> None:
+    """Neither those of the instance type nor those that an administrator has attached since."""
+    web, text = group(cloud, "web"), 'NIC=[NETWORK_ID="2",NAME="NIC0"]'
+    cloud.oneadmin("one.template.update", 0, f'{text}\nNIC_ALIAS=[NETWORK_ID="2",PARENT="NIC0"]', 1)
+    refusal = refused(cloud, SubnetId=network, SecurityGroupIds=[web])
+    assert (refusal.code, "NIC_ALIAS" in refusal.message) == ("InvalidParameterCombination", True)
+    cloud.settings = replace(cloud.settings, network_security_group="warn")
+    (instance,) = launched(cloud, SubnetId=network, SecurityGroupIds=[web])
+    cloud.wait(10)
+    cloud.settings = replace(cloud.settings, network_security_group="refuse")
+    changed = {"NetworkInterfaceId": instance["NetworkInterfaces"][0]["NetworkInterfaceId"], "Groups": [web]}
+    refusal = cloud.refusal("alice", "ModifyNetworkInterfaceAttribute", **changed)
+    assert (refusal.code, "NIC_ALIAS" in refusal.message) == ("InvalidParameterCombination", True)
+    assert launched(cloud, SubnetId=network, SecurityGroupIds=["sg-00000000"])
+
+
 def test_the_administrator_may_have_a_warning_instead(cloud: Cloud) -> None:
     """DescribeInstances shows the groups that the instance has in truth."""
     web = group(cloud, "web")

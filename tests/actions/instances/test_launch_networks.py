@@ -72,6 +72,13 @@ def test_an_instance_gets_the_address_that_the_request_names(cloud: Cloud, addre
     assert refused(cloud, SubnetId=subnet, **address).code == "InvalidIPAddress.InUse"
 
 
+def test_an_address_that_is_free_is_not_in_use_whatever_else_oned_refuses(cloud: Cloud) -> None:
+    """Oned has the same code for all causes."""
+    cloud.oneadmin("one.template.update", 0, 'DISK=[IMAGE_ID="99"]', 1)
+    address: dict[str, Any] = {"SubnetId": "subnet-00000002", "PrivateIpAddress": "10.1.0.77"}
+    assert refused(cloud, **address).code == refused(cloud).code == "InvalidRequest"
+
+
 def test_interfaces_are_made_in_the_order_of_their_device_indexes(cloud: Cloud) -> None:
     """With their descriptions, and ids that stay."""
     interfaces = [
