@@ -60,6 +60,7 @@ _OF_IMAGES: Mapping[str, Request] = {
 _OF_INSTANCES: Mapping[str, Request] = {
     "DescribeInstanceStatus": lambda t, n: {"InstanceIds": [t.running[n]]},
     "DescribeInstances": lambda t, n: {},
+    "ModifyInstanceAttribute": lambda t, n: {"InstanceId": t.running[n], "Groups": ["sg-00000000"]},
     "RebootInstances": lambda t, n: {"InstanceIds": [t.running[n]]},
     "RunInstances": lambda t, n: {"ImageId": COMMON_IMAGE, "MinCount": 1, "MaxCount": 1, "ClientToken": f"token-{n}"},
     "StartInstances": lambda t, n: {"InstanceIds": [t.stopped[n]]},

@@ -179,6 +179,7 @@ _OF_INTERFACES: Mapping[str, _Make] = {
     "DescribeNetworkInterfaceAttribute": lambda t: (
         Example({"NetworkInterfaceId": t.interface, "Attribute": "description"}, NO_INTERFACE),
     ),
+    "ModifyInstanceAttribute": lambda t: (Example({"InstanceId": t.instance, "Groups": ["sg-00000000"]}, NO_INSTANCE),),
     "ModifyNetworkInterfaceAttribute": lambda t: (
         Example({"NetworkInterfaceId": t.interface, "Description": {"Value": "stolen"}}, NO_INTERFACE),
     ),
@@ -385,6 +386,7 @@ ON_SHARED: Mapping[str, _Make] = {
         Example({"VolumeId": t.volume, "VolumeType": "gp3"}),
         Example({"VolumeId": t.attached, "Size": 2}),
     ),
+    "ModifyInstanceAttribute": lambda t: (Example({"InstanceId": t.instance, "Groups": ["sg-00000000"]}),),
     "ModifyNetworkInterfaceAttribute": lambda t: (
         Example({"NetworkInterfaceId": t.interface, "Description": {"Value": "stolen"}}),
         Example({"NetworkInterfaceId": t.interface, "SourceDestCheck": {"Value": False}}),

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Literal, NotRequired, TypedDict
 
 from econed.actions.action import Parts, action
 from econed.actions.inputs import AttributeBooleanValue, AttributeValue, Filter, check_text
+from econed.actions.instances.group_changes import group_change
 from econed.actions.instances.launch_groups import GroupNames
 from econed.actions.instances.remembered import Surroundings
-from econed.actions.interfaces.groups import group_change
 from econed.actions.interfaces.view import INTERFACE_FILTERS, network_interface_view
 from econed.actions.listing import Page, in_parts, single_set, with_first_set
 from econed.actions.machines.interface_facts import (

@@ -124,6 +124,38 @@ def test_only_who_may_manage_the_instance_changes_its_groups(cloud: Cloud) -> No
     assert groups_of(cloud, interface_id) == [web]
 
 
+def test_the_groups_of_an_instance_are_those_of_its_only_interface(cloud: Cloud) -> None:
+    """ModifyInstanceAttribute replaces them."""
+    web, database = group(cloud, "web"), group(cloud, "db")
+    (instance,) = launched(cloud, SubnetId=PROTECTED, SecurityGroupIds=[web])
+    cloud.wait(20)
+    cloud.run("alice", "ModifyInstanceAttribute", InstanceId=instance["InstanceId"], Groups=[database])
+    assert groups_of(cloud, instance["NetworkInterfaces"][0]["NetworkInterfaceId"]) == [database]
+
+
+def test_what_is_no_change_of_the_groups_of_a_single_interface_is_refused(cloud: Cloud) -> None:
+    web = group(cloud, "web")
+    interfaces = [{"DeviceIndex": index, "SubnetId": PROTECTED} for index in (0, 1)]
+    (several,) = launched(cloud, NetworkInterfaces=interfaces)
+    (instance,) = launched(cloud, SubnetId=PROTECTED)
+    cloud.oneadmin("one.template.update", 0, 'NAME="none"\nCPU="1"\nMEMORY="64"\nEC2_INSTANCE_TYPE="m1.small"', 0)
+    (without,) = launched(cloud)
+    cloud.wait(20)
+    before = len(cloud.changes)
+    refusals: tuple[tuple[dict[str, Any], str, dict[str, Any]], ...] = (
+        (several, "InvalidInstanceID", {"Groups": [web]}),
+        (without, "InvalidInstanceID", {"Groups": [web]}),
+        (instance, "InvalidParameterCombination", {}),
+        (instance, "InvalidGroup.NotFound", {"Groups": [web, "sg-00009999"]}),
+        (instance, "UnsupportedOperation", {"Groups": [web], "UserData": {"Value": b"x"}}),
+        (instance, "UnsupportedOperation", {"Attribute": "instanceType", "Value": "m1.large"}),
+    )
+    for target, code, parameters in refusals:
+        refusal = cloud.refusal("alice", "ModifyInstanceAttribute", InstanceId=target["InstanceId"], **parameters)
+        assert refusal.code == code
+    assert len(cloud.changes) == before
+
+
 def test_an_oned_that_cannot_change_groups_is_asked_once_and_nothing_changes() -> None:
     """5.12: the interface keeps the groups with which the instance was run."""
     cloud = cloud_of("5.12")
