@@ -78,13 +78,17 @@ async def examine(examination: Examination, finder: Finder) -> list[Finding]:
 
 
 async def all_users(session: Session) -> dict[int, str | None]:
-    """Return the names of all users by id, in the form of `Examination.users`."""
+    """Return the names of all users by id, in the form of `Examination.users`.
+
+    Each user is read alone, as the daemon does after the first time: in the pool of all users it would find a document
+    that is too long only if all together are.
+    """
     names: dict[int, str | None] = {}
 
     async def visit(user: UserDocument) -> None:
         names[user.id] = user.name
 
-    await session.visit_users(visit, lambda user_id: names.update({user_id: None}))
+    await session.visit_each_user(visit, lambda user_id: names.update({user_id: None}))
     return names
 
 

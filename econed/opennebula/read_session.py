@@ -308,14 +308,15 @@ class ReadSession:
         try:
             users = await self._pool(UserDocument, "USER", "one.userpool.info")
         except (ReplyTooLarge, MalformedDocument):
-            await self._visit_users_one_by_one(visit, on_skipped)
+            await self.visit_each_user(visit, on_skipped)
         else:
             for user in users:
                 await visit(user)
 
-    async def _visit_users_one_by_one(
+    async def visit_each_user(
         self, visit: Callable[[UserDocument], Awaitable[None]], on_skipped: Callable[[int], object]
     ) -> None:
+        """Do the same with one call for each user, so that it finds every document that is too long by itself."""
         for user_id in await self.user_ids():
             try:
                 user = await self.user_by_id(user_id)

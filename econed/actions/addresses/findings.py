@@ -29,7 +29,10 @@ async def addresses_without_owner(examination: Examination) -> AsyncIterator[Fin
                 f"if nothing else uses it: onevnet release {network_id} {ip}"
             )
         elif address is not None and address.uid not in examination.users:
-            yield Finding(f"{ip} in network {network_id} belongs to user {address.uid}, who does not exist any more")
+            yield Finding(
+                f"{ip} in network {network_id} belongs to user {address.uid}, who does not exist any more; to free it: "
+                f"onevnet release {network_id} {ip}, and remove the attribute with it in onevnet update {network_id}"
+            )
         elif address is not None and not pool.is_leased(ip):
             yield Finding(
                 f"{ip} belongs to user {address.uid} and is not held; to hold it: onevnet hold {network_id} {ip}"
