@@ -17,6 +17,8 @@ from tests.sandbox.replay import Call, IdMapping
 NAMES = {"alice": "zoe", "bob": "yves", "carol": "xenia", "dave": "walt", "erin": "vera", "lena": "uma"}
 NAMES |= {"sven": "theo", "xena": "rosa", "sera": "quinn", "nils": "paul"}
 _GROUP_RULE = 0x200000000
+_RECORDED_ADDRESS, _SANDBOX_ADDRESS = (re.compile(rf"(?<![\d.]){first}(?=(?:\.\d+){{3}})") for first in (10, 11))
+_SANDBOX_MAC, _SANDBOX_INTERFACE = re.compile("^02:00:0b(?=:)"), re.compile(":bff:fe")
 _FIRST_PORT = 5900
 """The port of the console of machine 0."""
 
@@ -207,7 +209,10 @@ class LearnedIds(IdMapping):
 
 
 class ShiftedIds(LearnedIds):
-    """Creates and deletes objects before the first call, so that ids differ for each kind, and renames the users."""
+    """Creates and deletes objects before the first call, so that ids differ for each kind, and renames the users.
+
+    Private addresses are other ones too: 11.0.0.0/8 for 10.0.0.0/8.
+    """
 
     def prepare(self, oned: Oned, clock: Clock) -> None:
         """Use up ids: of each kind another number, so that none is mistaken for one of another kind."""
@@ -219,15 +224,8 @@ class ShiftedIds(LearnedIds):
 
         created: list[tuple[str, int]] = [("user", do("one.user.allocate", "early", "secret", "core", [0]))]
         created += [("host", do("one.host.allocate", f"early-{n}", "dummy", "dummy", 0)) for n in range(2)]
-        created += [
-            (
-                "vn",
-                do(
-                    "one.vn.allocate", 'NAME="early" VN_MAD="dummy" BRIDGE="b" AR=[TYPE="IP4",IP="1.2.3.4",SIZE="1"]', 0
-                ),
-            )
-        ]
         text = 'NAME="early" VN_MAD="dummy" BRIDGE="b"'
+        created += [("vn", do("one.vn.allocate", f'{text} AR=[TYPE="IP4",IP="1.2.3.4",SIZE="1"]', 0))]
         created += [("vntemplate", do("one.vntemplate.allocate", text)) for text in [text, text.replace("y", "y-2", 1)]]
         created += [("template", do("one.template.allocate", f'NAME="early-{n}"')) for n in range(3)]
         created += [
@@ -244,16 +242,25 @@ class ShiftedIds(LearnedIds):
             do(f"one.{prefix}.delete", object_id)
         clock.advance(10)
 
+    def _text(self, text: str) -> str:
+        return _RECORDED_ADDRESS.sub("11", super()._text(text))
+
     def name(self, recorded: str) -> str:
         """Return the user name in the sandbox."""
         return NAMES.get(recorded, recorded)
 
     def recorded(self, leaf: tuple[str, str]) -> tuple[str, str]:
         """Return an element with recorded names and ids."""
-        path, value = leaf
+        path, value = leaf[0], _with_recorded_address(self._macs.recorded(leaf[1]))
         if re.search(r"/UNAME$|USER/NAME$", path):
             return path, next((name for name, sandbox_name in NAMES.items() if sandbox_name == value), value)
-        return super().recorded(leaf)
+        return super().recorded((path, value))
+
+
+def _with_recorded_address(value: str) -> str:
+    """Return a value with the recorded addresses, also those that follow from them: MAC, interface of IPv6."""
+    value = _SANDBOX_ADDRESS.sub("10", value)
+    return _SANDBOX_INTERFACE.sub(":aff:fe", _SANDBOX_MAC.sub("02:00:0a", value))
 
 
 def _user_allocate(mapping: LearnedIds, args: list[Any]) -> list[Any]:
