@@ -15,11 +15,11 @@ from econed.sandbox.objects.network_templates import NetworkTemplate
 from econed.sandbox.objects.networks import Network
 from econed.sandbox.objects.pools import Pool, PoolObjectT
 from econed.sandbox.objects.security_groups import SecurityGroup
-from econed.sandbox.objects.users import Group, User
+from econed.sandbox.objects.users import ONEADMIN, Group, User
 from econed.sandbox.objects.virtual_machines import VirtualMachine
 from econed.sandbox.objects.vm_groups import VmGroup
 from econed.sandbox.objects.vm_templates import VmTemplate
-from econed.sandbox.quotas import Charge, refusal_text
+from econed.sandbox.quotas import Charge, Quotas, refusal_text
 from econed.sandbox.refusals import Refused, bad_call, internal, unauthorized
 from econed.sandbox.rights import Rights
 from econed.sandbox.template import Restricted, Template, parse
@@ -37,6 +37,7 @@ class Cloud:
         self.version = version
         self.delays = delays
         self.rights = Rights()
+        self.default_user_quotas, self.default_group_quotas = Quotas(are_defaults=True), Quotas(are_defaults=True)
         self.users: Pool[User] = Pool(Kind.USER)
         self.groups: Pool[Group] = Pool(Kind.GROUP)
         self.hosts: Pool[Host] = Pool(Kind.HOST)
@@ -183,25 +184,40 @@ class Cloud:
 
         return filter(matches, pool_objects)
 
-    def charge(self, user: User, gid: int, charges: Sequence[Charge]) -> None:
-        """Count `charges` for a user and a group; refuses with 512, and counts nothing, if a limit is exceeded."""
-        group = self.groups.get(gid)
-        for charge in charges:
-            if not user.is_oneadmin:
-                for label, owner in (("user", user), ("group", group)):
-                    exceeded = owner.quotas.exceeded_limit(charge)
-                    if exceeded:
-                        text = refusal_text(label, owner.id, charge, *exceeded)
-                        raise unauthorized(f"User [{user.id}] : {text}")
-        self.count_usage(user.id, gid, charges)
+    def charge(self, caller: User, gid: int, charges: Sequence[Charge], *, uid: int | None = None) -> None:
+        """Count `charges` for a user, by default the caller, and a group.
+
+        Refuses with 512, and counts nothing, if a limit is exceeded.
+        """
+        uid = caller.id if uid is None else uid
+        exceeded = self.exceeded_quota(uid, gid, charges)
+        if exceeded:
+            raise unauthorized(f"User [{caller.id}] : {exceeded}.")
+        self.count_usage(uid, gid, charges)
+
+    def exceeded_quota(self, uid: int, gid: int, charges: Sequence[Charge]) -> str:
+        """Return oned's text for the limit of a user or a group that `charges` would exceed, or an empty text.
+
+        oneadmin and the group oneadmin have no limits.
+        """
+        user, group = self.users.find(uid), self.groups.find(gid)
+        owners = (("user", user, self.default_user_quotas), ("group", group, self.default_group_quotas))
+        for label, owner, defaults in owners:
+            if owner is None or owner.id == ONEADMIN:
+                continue
+            for charge in charges:
+                exceeded = owner.quotas.exceeded_limit(charge, defaults)
+                if exceeded:
+                    return refusal_text(label, owner.id, charge, *exceeded)
+        return ""
 
     def count_usage(self, uid: int, gid: int, charges: Sequence[Charge], sign: int = 1) -> None:
         """Add `charges` to the usage of a user and a group without checking limits; oned counts none for oneadmin."""
         user, group = self.users.find(uid), self.groups.find(gid)
         for charge in charges:
-            if user is not None and user.id != 0:
+            if user is not None and user.id != ONEADMIN:
                 user.quotas.add(charge, sign)
-            if group is not None and group.id != 0:
+            if group is not None and group.id != ONEADMIN:
                 group.quotas.add(charge, sign)
 
     def recount_usage(self, machine: VirtualMachine) -> None:

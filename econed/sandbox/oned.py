@@ -24,12 +24,15 @@ from econed.sandbox.calls.networks import NetworkCalls
 from econed.sandbox.calls.nic_changes import NicChangeCalls
 from econed.sandbox.calls.nics import NicCalls
 from econed.sandbox.calls.ownership import OwnershipCalls
+from econed.sandbox.calls.quotas import QuotaCalls
 from econed.sandbox.calls.reservations import ReservationCalls
 from econed.sandbox.calls.security_groups import SecurityGroupCalls
 from econed.sandbox.calls.users import UserCalls
 from econed.sandbox.calls.virtual_machines import VmCalls
+from econed.sandbox.calls.vm_capacity import CapacityCalls
 from econed.sandbox.calls.vm_configuration import ConfigurationCalls
 from econed.sandbox.calls.vm_groups import VmGroupCalls
+from econed.sandbox.calls.vm_monitoring import MonitoringCalls
 from econed.sandbox.calls.vm_pool import VmPoolCalls
 from econed.sandbox.calls.vm_templates import TemplateCalls
 from econed.sandbox.cloud import Cloud
@@ -133,7 +136,14 @@ class Oned:
     def _all_methods(self) -> Mapping[str, tuple[Method, Callable[..., object]]]:
         cloud = self.cloud
         services = (
-            *(UserCalls(cloud), GroupCalls(cloud), AclCalls(cloud), SystemCalls(cloud), HostCalls(cloud)),
+            *(
+                UserCalls(cloud),
+                GroupCalls(cloud),
+                QuotaCalls(cloud),
+                AclCalls(cloud),
+                SystemCalls(cloud),
+                HostCalls(cloud),
+            ),
             *(
                 ClusterCalls(cloud),
                 DatastoreCalls(cloud),
@@ -152,6 +162,8 @@ class Oned:
                 VmGroupCalls(cloud, self.deployment),
                 DocumentCalls(cloud),
                 ConfigurationCalls(cloud),
+                CapacityCalls(cloud),
+                MonitoringCalls(cloud),
             ),
         )
         all_methods = {**methods(services), **OwnershipCalls(cloud).methods()}

@@ -65,7 +65,7 @@ _ID_PATHS: Sequence[tuple[str, str]] = (
     (r"_QUOTA/NETWORK/ID$|/VNETS/ID$|/LEASE/VNET$|NETWORK_ID$", "net"),
     (r"IMAGE_QUOTA/IMAGE/ID$|/CLONES/ID$|/CLONING_ID$|/IMAGES/ID$|/(SAVED_)?IMAGE_ID$", "image"),
     (r"^USER_POOL/QUOTAS/ID$|/USERS/ID$|/UID$|/OWNER$", "user"),
-    (r"^GROUP_POOL/(QUOTAS|VLAN_RULES)/ID$|/GROUPS/ID$|/E?GID$", "group"),
+    (r"^GROUP(_POOL)?/(QUOTAS|VLAN_RULES)/ID$|/GROUPS/ID$|/E?GID$", "group"),
     (r"_VMS/ID$|/VMS/ID$|/LEASE/VM$|/VMID$|/OID$|/SAVED_VM_ID$", "vm"),
     (r"/HOSTS/ID$|/HID$", "host"),
     (r"^VM(_POOL/VM)?/TEMPLATE/TEMPLATE_ID$", "template"),
@@ -81,6 +81,7 @@ _ID_TEXTS: Sequence[tuple[str, str]] = (
     (r'(SECURITY_GROUPS=")([\d, ]+)', "secgroup"),
     (r'(VMGROUP_ID=")(\d+)', "vmgroup"),
     (r'(NETWORK=\[ID=")(\d+)', "net"),
+    (r'(IMAGE=\[ID=")(\d+)', "image"),
     (r'(SCHED_REQUIREMENTS="ID=)(\d+)', "net"),
 )
 
@@ -124,7 +125,7 @@ class LearnedIds(IdMapping):
             self._sandbox_ids["acl", recorded_id] = sandbox_id
 
     def remove_left_out(self, recorded: etree._Element) -> None:
-        """Remove members of pools, and machines of security groups, that calls outside an extract have created."""
+        """Remove members of pools and groups, and machines of security groups, of calls outside an extract."""
         if not self._is_extract:
             return
         known = self._sandbox_ids.keys() | _OF_AN_EMPTY_ONED
@@ -132,10 +133,11 @@ class LearnedIds(IdMapping):
             kind = _KINDS_BY_ELEMENT.get(str(member.tag))
             if kind is not None and len(member) and (kind, int(member.findtext("ID", ""))) not in known:
                 recorded.remove(member)
-        for machines in recorded.iterfind("SECURITY_GROUP/UPDATED_VMS"):
-            for machine in machines.findall("ID"):
-                if ("vm", int(machine.text or "")) not in known:
-                    machines.remove(machine)
+        for path, kind in (("SECURITY_GROUP/UPDATED_VMS", "vm"), ("USERS", "user")):
+            for members in recorded.iterfind(path):
+                for member in members.findall("ID"):
+                    if (kind, int(member.text or "")) not in known:
+                        members.remove(member)
 
     def sandbox_id(self, kind: str, recorded_id: int) -> int:
         """Return the id in the sandbox of a recorded object."""

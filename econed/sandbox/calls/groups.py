@@ -7,7 +7,6 @@ from econed.sandbox.calls.declaration import serves
 from econed.sandbox.cloud import Cloud
 from econed.sandbox.objects.base import Kind, Right, check_name
 from econed.sandbox.objects.users import Group, User
-from econed.sandbox.quotas import Quotas
 from econed.sandbox.refusals import internal
 from econed.sandbox.rights import GROUP, INDIVIDUAL
 from econed.sandbox.template import cdata
@@ -16,7 +15,7 @@ _FIRST_GROUP_ID = 100
 
 
 class GroupCalls:
-    """`one.group.*`, `one.grouppool.info`."""
+    """`one.group.*` except `quota`, `one.grouppool.info`."""
 
     def __init__(self, cloud: Cloud) -> None:
         self._cloud = cloud
@@ -35,7 +34,7 @@ class GroupCalls:
     def info(self, caller: User, group_id: int, _decrypt: bool = False) -> str:
         """Return the document of a group; -1 is the caller's primary group."""
         group = self._visible(caller, caller.gid if group_id == -1 else group_id)
-        return group.full_xml(is_v7=self._cloud.version.is_v7)
+        return group.full_xml(self._cloud.default_group_quotas, is_v7=self._cloud.version.is_v7)
 
     def _visible(self, caller: User, group_id: int) -> Group:
         if group_id in caller.gids:
@@ -56,21 +55,14 @@ class GroupCalls:
             + (f"<VLAN_RULES>{cdata('ID', group.id)}</VLAN_RULES>" if is_v7 else "")
             for group in groups
         )
-        defaults = f"<DEFAULT_GROUP_QUOTAS>{Quotas().xml(is_v7=is_v7)}</DEFAULT_GROUP_QUOTAS>"
-        return f"<GROUP_POOL>{elements}{defaults}</GROUP_POOL>"
+        defaults = self._cloud.default_group_quotas.xml(is_v7=is_v7)
+        return f"<GROUP_POOL>{elements}<DEFAULT_GROUP_QUOTAS>{defaults}</DEFAULT_GROUP_QUOTAS></GROUP_POOL>"
 
     @serves("one.group.update", int, str, optional=(int,))
     def update(self, caller: User, group_id: int, text: str, append: int = 0) -> int:
         """Replace a group's attributes (0), or merge into them (1)."""
         group = self._cloud.get_authorized(caller, Right.MANAGE, self._cloud.groups, group_id)
         group.template = self._cloud.updated_template(caller, group.template, text, append)
-        return group_id
-
-    @serves("one.group.quota", int, str)
-    def quota(self, caller: User, group_id: int, text: str) -> int:
-        """Set quota limits of a group."""
-        group = self._cloud.get_authorized(caller, Right.ADMIN, self._cloud.groups, group_id)
-        group.quotas.set_limits(self._cloud.parse(text))
         return group_id
 
     @serves("one.group.delete", int)

@@ -44,8 +44,8 @@ class NicCalls:
         requested, network = (*devices.nics, *devices.aliases)[0]
         if network is not None:
             charge = Charge("NETWORK", str(network.id), {"LEASES": 1})
-            cloud.charge(caller, machine.gid, [charge])
-            cloud.count_usage(caller.id, machine.gid, [charge], -1)
+            cloud.charge(caller, machine.gid, [charge], uid=machine.uid)
+            cloud.count_usage(machine.uid, machine.gid, [charge], -1)
         nic = add_alias(machine, requested, network) if is_alias else add_nic(cloud, machine, requested, network)
         nic["ATTACH"] = "YES"
         fill_context(cloud, machine)

@@ -10,7 +10,6 @@ from econed.sandbox.calls.declaration import serves
 from econed.sandbox.cloud import Cloud
 from econed.sandbox.objects.base import Kind, Right, check_name
 from econed.sandbox.objects.users import ALL_GROUPS, NEVER, ONEADMIN, SERVERADMIN, Group, LoginToken, User
-from econed.sandbox.quotas import Quotas
 from econed.sandbox.refusals import Refused, bad_call, internal, wrong_state
 from econed.sandbox.template import restricted_attributes
 
@@ -26,7 +25,7 @@ _RESTRICTED = restricted_attributes("VM_USE_OPERATIONS", "VM_MANAGE_OPERATIONS",
 
 
 class UserCalls:
-    """`one.user.*`, `one.userpool.info`."""
+    """`one.user.*` except `quota`, `one.userpool.info`."""
 
     def __init__(self, cloud: Cloud) -> None:
         self._cloud = cloud
@@ -58,7 +57,7 @@ class UserCalls:
             if is_caller
             else cloud.get_authorized(caller, Right.USE, cloud.users, user_id, locks=False)
         )
-        return user.full_xml(is_v7=cloud.version.is_v7)
+        return user.full_xml(cloud.default_user_quotas, is_v7=cloud.version.is_v7)
 
     @serves("one.userpool.info")
     def pool(self, caller: User) -> str:
@@ -69,8 +68,8 @@ class UserCalls:
             for user in self._cloud.users.newest_first()
             if rights.allows(caller, Right.USE, Kind.USER, user)
         )
-        defaults = f"<DEFAULT_USER_QUOTAS>{Quotas().xml(is_v7=is_v7)}</DEFAULT_USER_QUOTAS>"
-        return f"<USER_POOL>{elements}{defaults}</USER_POOL>"
+        defaults = self._cloud.default_user_quotas.xml(is_v7=is_v7)
+        return f"<USER_POOL>{elements}<DEFAULT_USER_QUOTAS>{defaults}</DEFAULT_USER_QUOTAS></USER_POOL>"
 
     def _managed(self, caller: User, user_id: int) -> User:
         return self._cloud.get_authorized(caller, Right.MANAGE, self._cloud.users, user_id)
@@ -184,13 +183,6 @@ class UserCalls:
         if user.driver in _MANAGES_GROUPS:
             raise wrong_state(_groups_are_managed(user))
         return user, group
-
-    @serves("one.user.quota", int, str)
-    def quota(self, caller: User, user_id: int, text: str) -> int:
-        """Set quota limits of a user."""
-        user = self._cloud.get_authorized(caller, Right.ADMIN, self._cloud.users, user_id)
-        user.quotas.set_limits(self._cloud.parse(text))
-        return user_id
 
 
 def _groups_are_managed(user: User) -> str:

@@ -1,8 +1,8 @@
-"""The calls on virtual machines, except those on devices, configuration and pools."""
+"""The calls on virtual machines, except those on devices, capacity, configuration and pools."""
 
 from __future__ import annotations
 
-from econed.opennebula.states import LcmState, VmState
+from econed.opennebula.states import VmState
 from econed.sandbox.calls.declaration import serves
 from econed.sandbox.cloud import Cloud
 from econed.sandbox.machines.allocation import MachineAllocator
@@ -10,17 +10,15 @@ from econed.sandbox.machines.deployment import Deployment
 from econed.sandbox.machines.lifecycle import Lifecycle
 from econed.sandbox.machines.restrictions import check_restricted_attributes, restricted_vm_attributes
 from econed.sandbox.objects.base import Kind, Right
-from econed.sandbox.objects.history import HistoryAction
 from econed.sandbox.objects.users import User
 from econed.sandbox.objects.virtual_machines import VirtualMachine
 from econed.sandbox.refusals import internal, wrong_state
-from econed.sandbox.template import Template
 
 _ADMIN_ACTIONS = ("resched", "unresched")
 
 
 class VmCalls:
-    """`one.vm.*`, except the calls on devices and configuration."""
+    """`one.vm.*`, except the calls on devices, capacity and configuration."""
 
     def __init__(self, cloud: Cloud, deployment: Deployment, lifecycle: Lifecycle, allocator: MachineAllocator) -> None:
         self._cloud = cloud
@@ -62,38 +60,6 @@ class VmCalls:
         self._deployment.reconsider()
         return vm_id
 
-    @serves("one.vm.resize", int, str, bool)
-    def resize(self, caller: User, vm_id: int, text: str, _enforce: bool) -> int:
-        """Change CPU, MEMORY and VCPU of a machine; the dummy driver cannot resize a running machine."""
-        machine = self._authorized(caller, vm_id)
-        template = self._cloud.parse(text)
-        check_restricted_attributes(self._cloud.version, caller, template)
-        capacity = _requested_capacity(template)
-        if machine.state is VmState.ACTIVE and machine.lcm_state is LcmState.RUNNING and machine.is_v7:
-            raise wrong_state("Hotplug resize not supported by driver dummy")
-        if machine.state not in (VmState.POWEROFF, VmState.UNDEPLOYED, VmState.PENDING, VmState.HOLD, VmState.INIT):
-            raise wrong_state(f"Cannot resize a VM in state {machine.state_name}")
-        host = self._cloud.hosts.find(machine.history[-1].host_id) if machine.history else None
-        if host is not None and machine.id not in host.vm_ids:
-            host = None
-        if host is not None:
-            host.remove_machine(machine.id, machine.cpu, machine.memory)
-        for name, value in capacity.items():
-            machine.template.replace(name, value)
-        if host is not None:
-            host.add_machine(machine.id, machine.cpu, machine.memory)
-        machine.invalidate()
-        self._cloud.recount_usage(machine)
-        self._record_resize(machine, caller)
-        return vm_id
-
-    def _record_resize(self, machine: VirtualMachine, caller: User) -> None:
-        if machine.is_v7 and machine.state is VmState.POWEROFF and machine.history:
-            record, now = machine.history[-1], self._cloud.now()
-            machine.update_record(action=HistoryAction.RESIZE, by=(caller.id, caller.gid), ended=now)
-            machine.next_record(now, record.action)
-            machine.update_record(running=(now, now))
-
     @serves("one.vm.snapshotcreate", int, str)
     def snapshot(self, caller: User, vm_id: int, _name: str) -> int:
         """Refuse a snapshot of a whole machine, which the sandbox does not make."""
@@ -116,15 +82,3 @@ class VmCalls:
         machine.epoch += 1
         self._deployment.deploy(machine, host_id)
         return vm_id
-
-
-def _requested_capacity(template: Template) -> dict[str, str]:
-    capacity = {name: template.get(name) for name in ("CPU", "MEMORY", "VCPU") if template.get(name)}
-    for name, value in capacity.items():
-        try:
-            is_positive = float(value) > 0 if name == "CPU" else int(value) > 0
-        except ValueError:
-            is_positive = False
-        if not is_positive:
-            raise internal(f"{name} must be a positive number")
-    return capacity

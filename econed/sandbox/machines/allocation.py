@@ -26,7 +26,7 @@ from econed.sandbox.objects.images import Image
 from econed.sandbox.objects.networks import is_automatic
 from econed.sandbox.objects.users import User
 from econed.sandbox.objects.virtual_machines import VirtualMachine
-from econed.sandbox.quotas import Charge
+from econed.sandbox.quotas import Charge, capacity_amounts
 from econed.sandbox.refusals import Refused, not_allocated
 from econed.sandbox.template import Template, Vector
 
@@ -76,7 +76,7 @@ class MachineAllocator:
         authorize(cloud, caller, devices, checks_image_ids=checks_image_ids)
         authorize_vm_group(cloud, caller, template)
         _check_capacity(template)
-        charges = self._charges(template, devices, on_hold=on_hold)
+        charges = self._charges(template, devices)
         cloud.charge(caller, caller.gid, charges)
         try:
             machine = self._create(caller, template, name, devices, on_hold=on_hold)
@@ -90,18 +90,16 @@ class MachineAllocator:
             self._start(machine)
         return machine
 
-    def _charges(self, template: Template, devices: RequestedDevices, *, on_hold: bool) -> list[Charge]:
-        cpu, memory = float(template.get("CPU")), float(template.get("MEMORY"))
-        amounts = {"VMS": 1.0, "CPU": cpu, "MEMORY": memory}
-        if self._cloud.version.is_v7 or not on_hold:
-            amounts.update(RUNNING_VMS=1.0, RUNNING_CPU=cpu, RUNNING_MEMORY=memory)
-        amounts["SYSTEM_DISK_SIZE"] = float(sum(_system_disk_size(*pair) for pair in devices.disks))
-        charges = [Charge("VM", "", amounts)]
+    def _charges(self, template: Template, devices: RequestedDevices) -> list[Charge]:
+        """Return the usage of a new machine, in the order in which oned checks it."""
         leases: dict[int, int] = {}
         for _, network in (*devices.nics, *devices.aliases):
             if network is not None:
                 leases[network.id] = leases.get(network.id, 0) + 1
-        charges += [Charge("NETWORK", str(network_id), {"LEASES": count}) for network_id, count in leases.items()]
+        charges = [Charge("NETWORK", str(network_id), {"LEASES": count}) for network_id, count in leases.items()]
+        cpu, memory = float(template.get("CPU")), float(template.get("MEMORY"))
+        disk_size = float(sum(_system_disk_size(*pair) for pair in devices.disks))
+        charges.append(Charge("VM", "", capacity_amounts(cpu, memory, disk_size, is_running=True)))
         charges += [Charge("IMAGE", str(image.id), {"RVMS": 1}) for _, image in devices.disks if image is not None]
         return charges
 

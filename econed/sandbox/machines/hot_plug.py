@@ -10,6 +10,18 @@ from econed.sandbox.objects.history import HistoryAction
 from econed.sandbox.objects.users import User
 from econed.sandbox.objects.virtual_machines import VirtualMachine
 
+_COUNTED_AS_POWERED_OFF = frozenset(
+    {
+        *(LcmState.HOTPLUG_PROLOG_POWEROFF, LcmState.HOTPLUG_EPILOG_POWEROFF, LcmState.DISK_RESIZE_POWEROFF),
+        *(LcmState.DISK_SNAPSHOT_POWEROFF, LcmState.DISK_SNAPSHOT_REVERT_POWEROFF),
+        LcmState.DISK_SNAPSHOT_DELETE_POWEROFF,
+    }
+)
+"""Changes to a disk of a machine in POWEROFF after which 5.12 counts it as no longer running in the quotas again.
+
+So the quotas become too small, even less than 0 (oned: `DispatchManager::poweroff_success_action`; measured).
+"""
+
 
 def is_pluggable(machine: VirtualMachine) -> bool:
     """Whether devices of the machine can be changed in its state."""
@@ -50,6 +62,8 @@ def plug(
         machine.set_state(state_before, LcmState.RUNNING if state_before is VmState.ACTIVE else LcmState.LCM_INIT)
         if finish is not None:
             finish()
+        if not machine.is_v7 and state_before is VmState.POWEROFF and powered_off in _COUNTED_AS_POWERED_OFF:
+            cloud.count_usage(machine.uid, machine.gid, [machine.running_charge()], -1)
         machine.invalidate()
 
     cloud.continue_later(machine, cloud.delays.hotplug, plugged)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 
 from econed.opennebula.states import LcmState, VmState
@@ -189,6 +190,19 @@ class Lifecycle:
         return True
 
     def _resume(self, machine: VirtualMachine, _is_hard: bool, caller: User) -> bool:
+        """Boot or schedule a machine again; its owner's quotas are checked before its state, and count it at once.
+
+        5.12 checks all limits of machines, not only those of running ones.
+        """
+        running = machine.running_charge()
+        others = {} if machine.is_v7 else {"VMS": 0.0, "CPU": 0.0, "MEMORY": 0.0, "SYSTEM_DISK_SIZE": 0.0}
+        checked = replace(running, amounts={**others, **running.amounts})
+        exceeded = self._cloud.exceeded_quota(machine.uid, machine.gid, [checked])
+        if exceeded:
+            raise wrong_state(exceeded)
+        if machine.state in _STOPPED_STATES:
+            machine.charges = [*machine.charges, running]
+            self._cloud.count_usage(machine.uid, machine.gid, [running])
         if machine.state in (VmState.STOPPED, VmState.UNDEPLOYED):
             machine.epoch += 1
             machine.set_state(VmState.PENDING)

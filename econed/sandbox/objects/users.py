@@ -97,10 +97,10 @@ class User(PoolObject):
         """Return the USER element of the user pool."""
         return f"{self._core_xml()}</USER>"
 
-    def full_xml(self, *, is_v7: bool) -> str:
-        """Return the USER element of `one.user.info`, quotas included."""
-        defaults = f"<DEFAULT_USER_QUOTAS>{Quotas().xml(is_v7=is_v7)}</DEFAULT_USER_QUOTAS>"
-        return f"{self._core_xml()}{self.quotas.xml(is_v7=is_v7)}{defaults}</USER>"
+    def full_xml(self, defaults: Quotas, *, is_v7: bool) -> str:
+        """Return the USER element of `one.user.info`, with the user's and the default quotas."""
+        default_quotas = f"<DEFAULT_USER_QUOTAS>{defaults.xml(is_v7=is_v7)}</DEFAULT_USER_QUOTAS>"
+        return f"{self._core_xml()}{self.quotas.xml(is_v7=is_v7)}{default_quotas}</USER>"
 
     def _core_xml(self) -> str:
         tokens = "".join(self.login_tokens[text].xml() for text in sorted(self.login_tokens))
@@ -144,8 +144,8 @@ class Group(PoolObject):
             f"{ids_xml('USERS', self.user_ids)}{ids_xml('ADMINS', self.admin_ids)}</GROUP>"
         )
 
-    def full_xml(self, *, is_v7: bool) -> str:
-        """Return the GROUP element of `one.group.info`, quotas included."""
-        defaults = f"<DEFAULT_GROUP_QUOTAS>{Quotas().xml(is_v7=is_v7)}</DEFAULT_GROUP_QUOTAS>"
+    def full_xml(self, defaults: Quotas, *, is_v7: bool) -> str:
+        """Return the GROUP element of `one.group.info`, with the group's and the default quotas."""
+        default_quotas = f"<DEFAULT_GROUP_QUOTAS>{defaults.xml(is_v7=is_v7)}</DEFAULT_GROUP_QUOTAS>"
         vlans = f"<VLAN_RULES>{cdata('ID', self.id)}</VLAN_RULES>" if is_v7 else ""
-        return self.xml().removesuffix("</GROUP>") + self.quotas.xml(is_v7=is_v7) + vlans + defaults + "</GROUP>"
+        return self.xml().removesuffix("</GROUP>") + self.quotas.xml(is_v7=is_v7) + vlans + default_quotas + "</GROUP>"

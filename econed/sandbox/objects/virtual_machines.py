@@ -9,7 +9,7 @@ from xml.sax.saxutils import escape
 from econed.opennebula.states import LcmState, VmState
 from econed.sandbox.objects.base import Kind, PoolObject
 from econed.sandbox.objects.history import HistoryAction, HistoryRecord
-from econed.sandbox.quotas import Charge
+from econed.sandbox.quotas import Charge, capacity_amounts
 from econed.sandbox.template import Template, Value, Vector, attribute_xml, cdata
 
 _SHORT_DISK_KEYS = (
@@ -126,13 +126,17 @@ class VirtualMachine(PoolObject):
         if self.state is VmState.DONE:
             return []
         cpu, memory = float(self.template.get("CPU", "0")), float(self.template.get("MEMORY", "0"))
-        amounts = {"VMS": 1.0, "CPU": cpu, "MEMORY": memory, "SYSTEM_DISK_SIZE": float(self._system_disk_size())}
-        if self.state not in _NOT_RUNNING_STATES and (self.is_v7 or self.state is not VmState.HOLD):
-            amounts.update(RUNNING_VMS=1.0, RUNNING_CPU=cpu, RUNNING_MEMORY=memory)
+        is_running = self.state not in _NOT_RUNNING_STATES
+        amounts = capacity_amounts(cpu, memory, float(self._system_disk_size()), is_running=is_running)
         charges = [Charge("VM", "", amounts)]
         charges += [Charge("NETWORK", nic["NETWORK_ID"], {"LEASES": 1}) for nic in self.connected_nics]
         charges += [Charge("IMAGE", disk["IMAGE_ID"], {"RVMS": 1}) for disk in self.disks if "IMAGE_ID" in disk]
         return charges
+
+    def running_charge(self) -> Charge:
+        """Return the usage that a running machine counts in addition to one that is powered off."""
+        capacity = capacity_amounts(self.cpu / 100, self.memory / 1024, 0, is_running=True)
+        return Charge("VM", "", {name: amount for name, amount in capacity.items() if name.startswith("RUNNING_")})
 
     def _system_disk_size(self) -> int:
         return sum(int(disk.get("SIZE", "0")) for disk in self.disks if disk.get("PERSISTENT") != "YES")
