@@ -102,8 +102,11 @@ class OpenNebulaRefusal(OpenNebulaError):
 
     @property
     def is_quota(self) -> bool:
-        """Whether a quota is exceeded: oned returns the same code as for a missing right, only the text differs."""
-        return self.code == OpenNebulaCode.AUTHORIZATION and " quota in " in self.reason
+        """Whether a quota is exceeded: oned returns the code of a missing right, or that of a wrong state for `resume`.
+
+        Only the text differs.
+        """
+        return self.code in (OpenNebulaCode.AUTHORIZATION, OpenNebulaCode.ACTION) and " quota in " in self.reason
 
 
 class ServerAccountRefused(OpenNebulaRefusal):

@@ -57,9 +57,9 @@ Chore = Callable[[ChoreRun], Awaitable[None]]
 
 
 async def change_unless_done(change: Coroutine[Any, Any, None]) -> None:
-    """Make a change, and ignore the refusal of oned if another process has made it already."""
+    """Make a change, and ignore the refusal of oned if another process has made it already; not that of a quota."""
     try:
         await change
     except OpenNebulaRefusal as refusal:
-        if refusal.code not in (OpenNebulaCode.ACTION, OpenNebulaCode.NO_EXISTS):
+        if refusal.is_quota or refusal.code not in (OpenNebulaCode.ACTION, OpenNebulaCode.NO_EXISTS):
             raise

@@ -25,7 +25,7 @@ from econed.actions.machines.state import is_busy
 from econed.actions.machines.times import preserve_launch_time
 from econed.actions.object_limits import MAX_ON_USER, check_size
 from econed.actions.watch import watch
-from econed.errors import EC2Error
+from econed.errors import EC2Error, OpenNebulaRefusal
 from econed.opennebula.pools import OwnerFilter
 from econed.opennebula.states import LcmState, VmState
 from econed.opennebula.template import attribute, hex_name, removal, template, vector
@@ -204,11 +204,19 @@ def marks_text(new: NewImage, image_id: int) -> str:
 
 
 async def restart_machine(session: Session, machine_id: int) -> bool:
-    """Restart a machine that was powered off; return False if it is in a transitional state, to try again later."""
+    """Restart a machine that was powered off.
+
+    Returns False, to try again later, if it is in a transitional state, or if a quota of its owner is used up.
+    """
     for machine in await session.vms([machine_id]):
         if machine.state is VmState.POWEROFF:
             await preserve_launch_time(session, machine)
-            await change_unless_done(session.vm_action("resume", machine_id))
+            try:
+                await change_unless_done(session.vm_action("resume", machine_id))
+            except OpenNebulaRefusal as refusal:
+                if refusal.is_quota:
+                    return False
+                raise
         elif _is_in_transition(machine):
             return False
     return True

@@ -28,13 +28,18 @@ async def launch_error(call: Call, plan: LaunchPlan, error: OpenNebulaError | EC
     """
     if isinstance(error, OpenNebulaRefusal):
         if error.is_quota:
-            return _caused(error, EC2Error("InstanceLimitExceeded", "Your quota does not allow for so many instances."))
+            return quota_exceeded(error)
         if error.code == OpenNebulaCode.ALLOCATE and (refusal := await _address_refusal(call, plan)) is not None:
             return refusal
         if error.code == OpenNebulaCode.ALLOCATE and await _lacks_addresses(call, plan):
             message = "There are not enough free addresses for an instance of this type."
             return _caused(error, EC2Error("InsufficientInstanceCapacity", message, 500))
     return error or EC2Error("InternalError", "An internal error has occurred.", 500)
+
+
+def quota_exceeded(refusal: OpenNebulaRefusal) -> EC2Error:
+    """Return the error for a quota that allows no further running instances."""
+    return _caused(refusal, EC2Error("InstanceLimitExceeded", "Your quota does not allow for so many instances."))
 
 
 def _caused(refusal: OpenNebulaRefusal, error: EC2Error) -> EC2Error:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, TypedDict
 
 from econed.actions.action import action
 from econed.actions.call import Call
+from econed.actions.instances.capacity import quota_exceeded
 from econed.actions.machines.facts import TERMINATING
 from econed.actions.machines.lookup import find_settled_machines
 from econed.actions.machines.state import InstanceState, state_of
@@ -148,19 +149,21 @@ async def terminate_instances(call: Call, *, instance_ids: Sequence[str]) -> Ter
 
 
 async def _change_state(call: Call, change: _Change, machine: VirtualMachine) -> None:
-    if await _accepted(call, change, machine):
+    refusal = await _refusal(call, change, machine)
+    if refusal is None:
         return
     # Its state has changed since it was read: to the intended state, or to a state that does not allow the change.
+    # Before the state oned checks a quota, also if the instance has been started meanwhile.
     for current in await call.session.vms([machine.id]):
         if state_of(current) not in change.already_in:
-            raise _incorrect_state(change, machine)
+            raise quota_exceeded(refusal) if refusal.is_quota else _incorrect_state(change, machine)
 
 
 async def _terminate(call: Call, change: _Change, machine: VirtualMachine) -> None:
     """Terminate a machine now, or as soon as oned accepts it: in PROLOG and BOOT oned refuses."""
 
     async def attempt() -> bool:
-        if await _accepted(call, change, machine):
+        if await _refusal(call, change, machine) is None:
             return True
         (current,) = await call.session.vms([machine.id]) or (machine,)
         return state_of(current) in change.already_in
@@ -170,15 +173,15 @@ async def _terminate(call: Call, change: _Change, machine: VirtualMachine) -> No
         await call.session.vm_update(machine.id, attribute(TERMINATING, "YES"))
 
 
-async def _accepted(call: Call, change: _Change, machine: VirtualMachine) -> bool:
-    """Request a change from oned; False if oned refuses because of the machine's state."""
+async def _refusal(call: Call, change: _Change, machine: VirtualMachine) -> OpenNebulaRefusal | None:
+    """Request a change from oned; return oned's refusal because of the machine's state, or of a quota."""
     try:
         await call.session.vm_action(change.vm_action, machine.id)
     except OpenNebulaRefusal as refusal:
         if refusal.code != OpenNebulaCode.ACTION:
             raise
-        return False
-    return True
+        return refusal
+    return None
 
 
 async def _carry_out(

@@ -236,6 +236,22 @@ def test_the_reconciler_restarts_an_instance_whose_disk_takes_long_to_save(cloud
     assert announcements(cloud) == []
 
 
+def test_the_reconciler_restarts_an_instance_once_a_quota_allows_it(cloud: Cloud) -> None:
+    instance_id = launch(cloud)
+    alice = cloud.user("alice").id
+    cloud.oneadmin("one.user.quota", alice, 'VM=[RUNNING_VMS="0"]')
+    cloud.run("alice", "CreateImage", InstanceId=instance_id, Name="web")
+    cloud.wait(120)
+    reconcile(cloud)
+    assert instance_state(cloud, instance_id) == "stopped"
+    assert announcements(cloud) != []
+    cloud.oneadmin("one.user.quota", alice, 'VM=[RUNNING_VMS="1"]')
+    reconcile(cloud)
+    cloud.wait(20)
+    assert instance_state(cloud, instance_id) == "running"
+    assert announcements(cloud) == []
+
+
 STEPS = range(22)
 PARAMETERS: dict[str, Any] = {
     "Name": "web",

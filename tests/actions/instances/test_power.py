@@ -218,6 +218,39 @@ def test_the_current_state_counts_if_it_has_changed_since_it_was_read() -> None:
     assert cloud.refusal("alice", "RebootInstances", InstanceIds=[instance]).code == "IncorrectInstanceState"
 
 
+def stopped_beyond_quota(cloud: Cloud) -> str:
+    """Stop an instance of alice and return its id; a quota does not let it run again."""
+    (instance,) = run(cloud)
+    cloud.run("alice", "StopInstances", InstanceIds=[instance])
+    settle(cloud)
+    cloud.oneadmin("one.user.quota", cloud.user("alice").id, 'VM=[RUNNING_VMS="0"]')
+    return instance
+
+
+def test_starting_an_instance_beyond_a_quota_has_the_error_of_a_launch(cloud: Cloud) -> None:
+    instance = stopped_beyond_quota(cloud)
+    assert cloud.refusal("alice", "StartInstances", InstanceIds=[instance]).code == "InstanceLimitExceeded"
+    assert state(cloud, instance) == "stopped"
+    cloud.oneadmin("one.user.quota", cloud.user("alice").id, 'VM=[RUNNING_VMS="1"]')
+    cloud.run("alice", "StartInstances", InstanceIds=[instance])
+    settle(cloud)
+    assert state(cloud, instance) == "running"
+
+
+def test_a_quota_is_no_error_if_the_instance_has_been_started_since_it_was_read() -> None:
+    cloud = Cloud()
+    instance = stopped_beyond_quota(cloud)
+    execute = cloud.oned.execute
+
+    def start_and_execute(method: str, *params: object) -> list[object]:
+        if method == "one.vm.action":
+            cloud.oned.cloud.vms.get(int(instance[2:])).set_state(VmState.ACTIVE, LcmState.BOOT_POWEROFF)
+        return execute(method, *params)
+
+    cloud.oned.execute = start_and_execute  # type: ignore[method-assign]
+    assert changes(cloud.run("alice", "StartInstances", InstanceIds=[instance])) == [("stopped", "pending")]
+
+
 def test_only_a_stop_without_hibernation_is_accepted() -> None:
     cloud = Cloud(vms=1)
     assert cloud.refusal("alice", "StopInstances", InstanceIds=["i-0"], Hibernate=True).code == "UnsupportedOperation"
