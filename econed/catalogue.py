@@ -12,6 +12,7 @@ from econed.actions.instances.chores import terminate_left_over, terminate_marke
 from econed.actions.instances.findings import machines_left_over
 from econed.actions.security_groups.chores import settle_groups
 from econed.actions.volumes.chores import reconcile_volumes
+from econed.actions.vpcs.chores import settle_vpcs
 from econed.interfaces import IUploadedFiles
 
 
@@ -24,7 +25,7 @@ def all_chores(files: IUploadedFiles | None = None) -> tuple[Chore, ...]:
     """Return all chores, for the reconciler; `files` are the uploaded files, which a chore removes after use."""
     file_chores = () if files is None else (upload_chore(files),)
     of_machines = terminate_left_over, terminate_shut_down, terminate_marked
-    return *of_machines, reconcile_volumes, finish_images, settle_groups, *file_chores
+    return *of_machines, reconcile_volumes, finish_images, settle_groups, settle_vpcs, *file_chores
 
 
 def all_finders() -> tuple[Finder, ...]:

@@ -33,10 +33,7 @@ _DEFAULTS = (
     "The default VPC is always there; its subnets are the networks that you may use: an administrator shares a network "
     "with 'onevnet chmod NETWORK 644'."
 )
-_VPCS = (
-    "VPCs and subnets are virtual networks of OpenNebula: an administrator creates one with 'onevnet create FILE', and "
-    "shares it with 'onevnet chmod NETWORK 640'."
-)
+_TENANCY = "OpenNebula has no dedicated hosts for a VPC: instances run on all hosts of their availability zone."
 _INTERFACES = (
     "OpenNebula has no network interface without an instance, and cannot move an address from one to another: describe "
     "the interfaces in RunInstances (NetworkInterface.N). One that is detached is deleted."
@@ -82,7 +79,7 @@ UNSUPPORTED: Final[Mapping[str, str]] = MappingProxyType(
         **dict.fromkeys(("AssociateDhcpOptions", "CreateDhcpOptions", "DeleteDhcpOptions"), _DHCP),
         **dict.fromkeys(("AssociateSubnetCidrBlock", "AssociateVpcCidrBlock"), _BLOCKS),
         **dict.fromkeys(("CreateDefaultSubnet", "CreateDefaultVpc"), _DEFAULTS),
-        **dict.fromkeys(("CreateSubnet", "CreateVpc", "DeleteSubnet", "DeleteVpc", "ModifyVpcTenancy"), _VPCS),
+        "ModifyVpcTenancy": _TENANCY,
         **dict.fromkeys(
             (
                 *("AssignIpv6Addresses", "AssignPrivateIpAddresses", "AttachNetworkInterface"),

@@ -11,7 +11,7 @@ from itertools import chain
 
 from econed.opennebula.attributes import Attributes, Value, Vector
 from econed.opennebula.machines import Disk, HistoryRecord, Nic, VirtualMachine
-from econed.opennebula.networks import HELD, AddressRange, Lease, VirtualNetwork
+from econed.opennebula.networks import HELD, AddressRange, Lease, NetworkTemplate, VirtualNetwork
 from econed.opennebula.security_groups import SecurityGroup
 from econed.opennebula.states import DatastoreType, ImageState, ImageType
 from econed.opennebula.values import epoch_seconds, whole_number
@@ -30,6 +30,7 @@ __all__ = [
     "Image",
     "Lease",
     "Lock",
+    "NetworkTemplate",
     "Nic",
     "OnRead",
     "OwnedView",

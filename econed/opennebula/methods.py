@@ -34,6 +34,7 @@ _MAX_RESPONSE: Mapping[str, int] = MappingProxyType(
         "one.vmpool.infoextended": MAX_LIST,
         "one.vmpool.infoset": MAX_LIST,
         "one.vnpool.info": MAX_LIST,
+        "one.vntemplatepool.info": MAX_LIST,
     }
 )
 

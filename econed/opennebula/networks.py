@@ -16,6 +16,8 @@ from econed.opennebula.views import OwnedView, View
 HELD = -1
 """The VM of a lease that is held: not in use, and not available (`one.vn.hold`)."""
 
+DEFAULT_CLUSTER = 0
+"""The id of the cluster of networks for which none is named."""
 
 _LAST_IPV4 = 2**32 - 1
 _IPV4_BITS = 32
@@ -207,9 +209,14 @@ class VirtualNetwork(OwnedView):
         """Whether an address is in one of its ranges."""
         return any(address_range.covers(ip) for address_range in self.address_ranges)
 
+    @property
+    def leases(self) -> tuple[Lease, ...]:
+        """The leases of all its ranges that the user may see; empty in the document of the pool."""
+        return tuple(lease for address_range in self.address_ranges for lease in address_range.leases)
+
     def is_leased(self, ip: IPv4Address) -> bool:
         """Whether an address is in use or held; in a document of serveradmin, who sees all leases."""
-        return any(lease.ip == ip for range_ in self.address_ranges for lease in range_.leases)
+        return any(lease.ip == ip for lease in self.leases)
 
     def leases_of(self, vm_id: int) -> tuple[Lease, ...]:
         """Return the leases of a machine. Only oned writes them; users see those of machines that they may see."""
@@ -232,6 +239,20 @@ class VirtualNetwork(OwnedView):
     def template_text(self, name: str) -> str:
         """Return an attribute of its TEMPLATE; empty if there is none."""
         return self._named("TEMPLATE", name)
+
+
+class NetworkTemplate(OwnedView):
+    """A template of virtual networks (oned's VNTEMPLATE documents)."""
+
+    @property
+    def cluster_ids(self) -> tuple[int, ...]:
+        """The ids of the clusters of its networks; oned puts them into its default cluster if it names none."""
+        return ids_in(self.template.text("CLUSTER_IDS")) or (DEFAULT_CLUSTER,)
+
+    @cached_property
+    def template(self) -> Attributes:
+        """Its attributes: those of the networks that are made of it."""
+        return self._attributes("TEMPLATE")
 
 
 def smallest_block(first: IPv4Address, last: IPv4Address) -> IPv4Network:

@@ -14,6 +14,7 @@ from econed.opennebula.documents import (
     Cluster,
     Datastore,
     Image,
+    NetworkTemplate,
     OnRead,
     SecurityGroup,
     UserDocument,
@@ -359,14 +360,20 @@ class ReadSession:
         parse_document_text("one.vn.info", text)
         return str(text)
 
-    async def networks(self) -> tuple[VirtualNetwork, ...]:
+    async def networks(self, owner: OwnerFilter | int = OwnerFilter.VISIBLE) -> tuple[VirtualNetwork, ...]:
         """Return the networks that the user may see, without their leases; long ones are left out as in `images`."""
         method = "one.vnpool.info"
 
         async def read(first: int, last: int) -> tuple[VirtualNetwork, ...]:
-            return await self._pool(VirtualNetwork, "VNET", method, int(OwnerFilter.VISIBLE), first, last)
+            return await self._pool(VirtualNetwork, "VNET", method, int(owner), first, last)
 
-        return await self.long_documents.by_range(method, -1, -1, read)
+        lists_all_users = owner == OwnerFilter.VISIBLE
+        return await self.long_documents.by_range(method, -1, -1, read, lists_all_users=lists_all_users)
+
+    async def network_templates(self) -> tuple[NetworkTemplate, ...]:
+        """Return the network templates that the user may USE (one.vntemplatepool.info)."""
+        method = "one.vntemplatepool.info"
+        return await self._pool(NetworkTemplate, "VNTEMPLATE", method, int(OwnerFilter.VISIBLE), -1, -1)
 
     async def vm_groups(self) -> tuple[VmGroup, ...]:
         """Return the VM groups that the user may USE (one.vmgrouppool.info)."""

@@ -7,6 +7,7 @@ from zope.interface import implementer
 from econed.credentials.key_ids import new_temporary_id
 from econed.interfaces import IUpload
 from econed.sandbox.demo_cloud import GROUP_NAME
+from econed.sandbox.objects.base import Kind
 from tests.support.addresses import AddressCloud
 
 COMMON_IMAGE = "ami-00000000"
@@ -70,9 +71,25 @@ class TwoOfEach(AddressCloud):
             for number in range(2)
         ]
         self.group_rules = [self._ssh_rule(group) for group in self.groups]
+        self._make_vpcs()
         self.role = f"arn:aws:iam::{self.user('alice').id:012d}:role/{GROUP_NAME}"
         self.access_key = new_temporary_id(self.sealer, self.user("alice").id)
         self.wait(60)
+
+    def _make_vpcs(self) -> None:
+        """Create two VPCs without subnets, and one with two."""
+        for rule in self.oned.cloud.rights.rules():
+            if rule.resource & Kind.NET.bit:
+                self.oneadmin("one.acl.delrule", rule.id)
+        text = 'NAME="vpc"\nVN_MAD="vxlan"\nPHYDEV="eth0"\nEC2_VPC="YES"'
+        template_id = self.oneadmin("one.vntemplate.allocate", text)
+        self.oneadmin("one.vntemplate.chmod", template_id, -1, -1, -1, -1, -1, -1, 1, -1, -1)
+        vpcs = [self.run("alice", "CreateVpc", CidrBlock="10.9.0.0/16")["Vpc"]["VpcId"] for _ in range(3)]
+        self.vpcs = vpcs[:2]
+        self.subnets = [
+            self.run("alice", "CreateSubnet", VpcId=vpcs[2], CidrBlock=f"10.9.{number}.0/24")["Subnet"]["SubnetId"]
+            for number in range(2)
+        ]
 
     def _second_interface(self, instance: str) -> tuple[str, str]:
         """Attach a second network interface to an instance, and return its id and that of the attachment."""

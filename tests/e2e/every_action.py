@@ -21,6 +21,7 @@ NO_ADDRESS = frozenset({"InvalidAddress.NotFound"})
 NO_ALLOCATION = frozenset({"InvalidAllocationID.NotFound"})
 NO_INTERFACE = frozenset({"InvalidNetworkInterfaceID.NotFound"})
 NO_ATTACHMENT = frozenset({"InvalidAttachmentID.NotFound"})
+NO_VPC = frozenset({"InvalidVpcID.NotFound"})
 NO_SUBNET = frozenset({"InvalidSubnetID.NotFound"})
 NO_PLACEMENT = frozenset({"InvalidPlacementGroup.Unknown"})
 NO_GROUP = frozenset({"InvalidGroup.NotFound"})
@@ -261,7 +262,19 @@ _OF_GROUPS: Mapping[str, _Make] = {
 }
 
 
+_OF_VPCS: Mapping[str, _Make] = {
+    "CreateSubnet": lambda t: (Example({"VpcId": t.vpc, "CidrBlock": "10.9.2.0/24"}, NO_VPC),),
+    "DeleteSubnet": lambda t: (Example({"SubnetId": t.subnet_of_vpc}, NO_SUBNET),),
+    "DeleteVpc": lambda t: (Example({"VpcId": t.vpc}, NO_VPC),),
+    "ModifySubnetAttribute": lambda t: (
+        Example({"SubnetId": t.subnet_of_vpc, "MapPublicIpOnLaunch": {"Value": False}}, NO_SUBNET),
+    ),
+    "ModifyVpcAttribute": lambda t: (Example({"VpcId": t.vpc, "EnableDnsSupport": {"Value": True}}, NO_VPC),),
+}
+
 _OF_NETWORKS: Mapping[str, _Make] = {
+    **_OF_VPCS,
+    "CreateVpc": lambda _: (Example({"CidrBlock": "10.9.0.0/16"}),),
     "DescribeVpcs": lambda _: (Example({}), Example({"VpcIds": [DEFAULT_VPC]})),
     "DescribeVpcAttribute": lambda _: (Example({"VpcId": DEFAULT_VPC, "Attribute": "enableDnsSupport"}),),
     "DescribeSubnets": lambda t: (Example({}), Example({"SubnetIds": [t.subnet]}, NO_SUBNET)),
@@ -367,6 +380,7 @@ EXAMPLES: Mapping[str, _Make] = {
 
 ON_SHARED: Mapping[str, _Make] = {
     **{name: examples for name, examples in _OF_GROUPS.items() if not name.startswith(("Create", "Describe"))},
+    **_OF_VPCS,
     "DeregisterImage": lambda t: (Example({"ImageId": t.image}),),
     "RegisterImage": lambda t: (Example({"ImageLocation": t.image, "Name": "mine now"}),),
     "StartInstances": lambda t: (Example({"InstanceIds": [t.stopped]}),),

@@ -42,6 +42,12 @@ class Things:
     placement_group: str
     snapshot: str
     subnet: str
+    vpc: str
+    """A VPC without subnets."""
+
+    subnet_of_vpc: str
+    """A subnet of another VPC."""
+
     group: str
     group_name: str
     group_rule: str
@@ -71,7 +77,7 @@ class Things:
                 self.interface,
                 self.placement_group,
                 self.snapshot,
-                self.subnet,
+                *(self.subnet, self.vpc, self.subnet_of_vpc),
                 *(self.group, self.group_name, self.group_rule),
                 self.associated_address["AssociationId"],
             ),
@@ -141,6 +147,7 @@ def furnish(cloud: FurnishedCloud, ec2: Any, owner: Person, sts: Any) -> Things:
         addresses[free_ip]["AllocationId"],
     ]
     ec2.create_tags(Resources=tagged, Tags=[{"Key": "secret", "Value": name}])
+    vpc, subnet_of_vpc = _vpc_and_subnet(ec2, cloud)
     interface = _second_interface(ec2, cloud, owner, stopped)
     placement_group = f"{owner.name}-placement"
     ec2.create_placement_group(GroupName=placement_group, Strategy="spread")
@@ -165,6 +172,8 @@ def furnish(cloud: FurnishedCloud, ec2: Any, owner: Person, sts: Any) -> Things:
         placement_group=placement_group,
         snapshot=snapshot,
         subnet=f"subnet-{subnet:08d}",
+        vpc=vpc,
+        subnet_of_vpc=subnet_of_vpc,
         group=group,
         group_name=f"{name} group",
         group_rule=rules[0]["SecurityGroupRuleId"],
@@ -177,7 +186,7 @@ def furnish(cloud: FurnishedCloud, ec2: Any, owner: Person, sts: Any) -> Things:
             *(("image", image_id) for image_id in (image, unregistered)),
             *(("image", int(resource.partition("-")[2])) for resource in (free, used, snapshot)),
             ("template", template),
-            ("vn", subnet),
+            *(("vn", network_id) for network_id in (subnet, *map(_number, (vpc, subnet_of_vpc)))),
             ("secgroup", int(group.partition("-")[2])),
             ("user", owner.id),
         ),
@@ -195,3 +204,19 @@ def _second_interface(ec2: Any, cloud: FurnishedCloud, owner: Person, instance: 
         return str(interfaces[1]["NetworkInterfaceId"]) if states == ["attached"] * 2 else ""
 
     return until(attached_interface, f"the second interface of {instance}", MAX_WAIT)
+
+
+def _vpc_and_subnet(ec2: Any, cloud: FurnishedCloud) -> tuple[str, str]:
+    """Create a VPC without subnets, and another with a subnet; return the ids of the first and of the subnet."""
+    first, second = (ec2.create_vpc(CidrBlock="10.9.0.0/16")["Vpc"]["VpcId"] for _ in range(2))
+    subnet = ec2.create_subnet(VpcId=second, CidrBlock="10.9.1.0/24")["Subnet"]["SubnetId"]
+    filters = [{"Name": "vpc-id", "Values": [first, second]}]
+    for group in ec2.describe_security_groups(Filters=filters)["SecurityGroups"]:
+        cloud.remove_later("secgroup", _number(group["GroupId"]))
+    cloud.remove_vpc_later(_number(first))
+    cloud.remove_vpc_later(_number(second), [_number(subnet)])
+    return first, subnet
+
+
+def _number(resource_id: str) -> int:
+    return int(resource_id.partition("-")[2])

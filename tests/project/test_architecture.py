@@ -84,14 +84,14 @@ ACTIONS_MAY_IMPORT: dict[str, tuple[str, ...]] = {
         *("addresses", "networks", "security_groups", "placement_groups", "volumes", "images", "keys", "regions"),
         *("disk_images", "machines"),
     ),
+    "vpcs": ("security_groups", "networks", "regions"),
     "security_groups": ("networks",),
     **dict.fromkeys(("networks", "placement_groups"), ("regions",)),
     "addresses": ("regions", "machines"),
     "volumes": ("images", "regions", "disk_images", "machines"),
     "images": ("regions", "disk_images", "machines"),
-    **dict.fromkeys(("account", "empty_lists", "iam", "keys", "regions", "sts"), ()),
     "disk_images": ("machines",),
-    "machines": (),
+    **dict.fromkeys(("account", "empty_lists", "iam", "keys", "machines", "regions", "sts"), ()),
 }
 
 WITHOUT_WEB_AND_REACTOR = ("wire", "auth", "actions", "opennebula")

@@ -106,4 +106,5 @@ def test_a_reservation_with_an_address_on_hold_is_not_deleted(version: str) -> N
     assert refusal(cloud, "oneadmin", "one.vn.delete", 0) == OpenNebulaCode.ACTION
     cloud.as_user("alice", "one.vn.release", own, held)
     cloud.as_user("alice", "one.vn.delete", own)
+    cloud.wait(2)
     assert refusal(cloud, "alice", "one.vn.info", own, False) == OpenNebulaCode.NO_EXISTS

@@ -10,7 +10,7 @@ import contextlib
 import hashlib
 import itertools
 import secrets
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
 
@@ -33,7 +33,13 @@ ELEMENTS_READ_TAC = Path(__file__).with_name("elements_read.tac")
 _CREATE = ("21429400000000", "8")
 """The rights that `onegroup create` gives a group, such as to create machines, images and templates."""
 
+_NETWORKS, _ALL, _ID = 0x4000000000, 0x400000000, 0xFFFFFFFF
+"""Bits in the RESOURCE of a rule: it is about networks, and about all of them; and those of the id of the users."""
+
 _USE_FOR_GROUP = (1, 1, 0, 1, 0, 0, 0, 0, 0)
+_FIRST_GROUP = 100
+"""The first id of groups that are made after OpenNebula was installed."""
+
 _DONE = 6
 _READY, _DISABLED, _ERROR = 1, 3, 5
 _CHANGING_ELEMENTS = ("MONITORING", "LAST_POLL", "USER_TEMPLATE/EC2_STOPPED")
@@ -75,6 +81,7 @@ class FurnishedCloud:
         self.network = self._network()
         self.elastic_ips = self.elastic_network(_ADDRESSES)
         self.instance_type = f"{self.prefix}.small"
+        self._vpc_template()
         self.type_template = self.template(self.instance_type)
         self._share("template", self.type_template)
         self.ami = self.image(f"{self.prefix}-ami", 'EC2_AMI="YES"')
@@ -88,7 +95,35 @@ class FurnishedCloud:
         group = self._allocated("group", self.admin.make("one.group.allocate", name))
         rule = self.admin.make("one.acl.addrule", f"{0x200000000 | group:x}", *_CREATE)
         self._undo.append(lambda: self.admin("one.acl.delrule", rule))
+        self._make_networks_private()
         return group
+
+    def _make_networks_private(self) -> None:
+        """Remove the rules by which users of a group may USE the networks of others: VPCs need that."""
+        for rule in self.admin.document("one.acl.info").findall("ACL"):
+            resource = int(rule.findtext("RESOURCE", ""), 16)
+            if resource & _NETWORKS and resource & _ALL:
+                parts = [rule.findtext(name, "") for name in ("USER", "RESOURCE", "RIGHTS", "ZONE")]
+                self.admin("one.acl.delrule", int(rule.findtext("ID", "")))
+                if int(parts[0], 16) & _ID < _FIRST_GROUP:
+                    self._undo.append(partial(self.admin, "one.acl.addrule", *parts))
+
+    def _vpc_template(self) -> None:
+        """Create the template for VPCs, which everybody may USE."""
+        text = f'NAME="{self.prefix}-vpc"\nVN_MAD="dummy"\nBRIDGE="none"\nEC2_VPC="YES"'
+        template_id = self._allocated("vntemplate", self.admin.make("one.vntemplate.allocate", text))
+        self.admin("one.vntemplate.chmod", template_id, -1, -1, -1, -1, -1, -1, 1, -1, -1)
+
+    def remove_vpc_later(self, vpc: int, subnets: Iterable[int] = ()) -> None:
+        """Remove a VPC that a test has made through EC2, and its subnets, with the cloud."""
+
+        def remove() -> None:
+            for network in (*subnets, vpc):
+                for ip in self.held_addresses(network):
+                    self.admin("one.vn.release", network, f'LEASES=[IP="{ip}"]')
+                self._remove_network(network)
+
+        self._undo.append(remove)
 
     def member(self, name: str) -> tuple[Person, str]:
         """Create a user of the group and of a second one; return the user and the name of the second group."""
@@ -134,10 +169,7 @@ class FurnishedCloud:
 
     def second_group(self) -> int:
         """Create another group of users, who may create objects, and who may use no objects of the first."""
-        group = self._allocated("group", self.admin.make("one.group.allocate", f"{self.prefix}-{next(self._numbers)}"))
-        rule = self.admin.make("one.acl.addrule", f"{0x200000000 | group:x}", *_CREATE)
-        self._undo.append(lambda: self.admin("one.acl.delrule", rule))
-        return group
+        return self.add_group(f"{self.prefix}-{next(self._numbers)}")
 
     def template(self, instance_type: str, text: str = "", owner: Person | None = None) -> int:
         """Create a template that is an instance type, with `text` added to it."""

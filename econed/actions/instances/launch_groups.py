@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from twisted.logger import Logger
 
 from econed.actions.networks.protection import why_unprotected
-from econed.actions.security_groups.lookup import find_groups, vpc_number_of
+from econed.actions.security_groups.lookup import DEFAULT_NAME, find_groups, is_default_group, vpc_number_of
 from econed.errors import EC2Error
 from econed.ids import SECURITY_GROUP
 from econed.opennebula.security_groups import DEFAULT_SECURITY_GROUP
@@ -63,6 +63,44 @@ async def groups_by_names(
     ids = [text for names in distinct for text in names.ids]
     by_id = {group.id: group for group in await find_groups(call, ids)}
     return {names: tuple(by_id[SECURITY_GROUP.parse(text)] for text in names.ids) for names in distinct}
+
+
+@dataclass(frozen=True)
+class DefaultGroups:
+    """The default security groups of VPCs of users, by the number of the VPC: those of instances without groups."""
+
+    by_vpc: Mapping[int, SecurityGroup]
+
+    def of(self, subnet: Subnet | None) -> tuple[int, ...]:
+        """Return the OpenNebula ids of the groups of an interface in a subnet for which no group is named.
+
+        None in the default VPC, whose networks have groups of their own, and where `subnet` is None. Raises `EC2Error`
+        InvalidGroup.NotFound in a VPC without default group: a NIC without any group would not be filtered.
+        """
+        if subnet is None or subnet.vpc.is_default:
+            return ()
+        group = self.by_vpc.get(subnet.vpc.number)
+        if group is None:
+            raise EC2Error(
+                "InvalidGroup.NotFound",
+                f"The security group '{DEFAULT_NAME}' does not exist in VPC '{subnet.vpc.id}': specify security groups",
+            )
+        return (group.id,)
+
+
+async def default_groups(call: Call, subnets: Iterable[Subnet]) -> DefaultGroups:
+    """Return the default groups of the VPCs of subnets; nothing is read for subnets of the default VPC only.
+
+    The group is the one that the owner of the VPC has: others may share groups that look like it.
+    """
+    owners = {subnet.vpc.number: subnet.vpc.network.uid for subnet in subnets if subnet.vpc.network is not None}
+    groups = await call.session.security_groups() if owners else ()
+    found = {
+        number: group
+        for group in groups
+        if is_default_group(group) and owners.get(number := vpc_number_of(group)) == group.uid
+    }
+    return DefaultGroups(found)
 
 
 @dataclass(frozen=True)

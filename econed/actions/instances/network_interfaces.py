@@ -14,7 +14,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, TypedDict
 
 from econed.actions.inputs import check_text
-from econed.actions.instances.launch_groups import NO_GROUPS, GroupNames, Protection
+from econed.actions.instances.launch_groups import NO_GROUPS, DefaultGroups, GroupNames, Protection
 from econed.actions.machines.interface_facts import MAX_DESCRIPTION, nic_description
 from econed.actions.machines.interfaces import ENI, new_eni
 from econed.actions.networks.lookup import AVAILABLE, find_subnets, subnets
@@ -197,6 +197,7 @@ def launch_interfaces(
     requested: Sequence[RequestedInterface],
     subnets: RequestedSubnets,
     groups: Mapping[GroupNames, Sequence[SecurityGroup]],
+    defaults: DefaultGroups,
     attributes: Attributes,
     zone_cluster_id: int | None,
     min_count: int,
@@ -213,7 +214,8 @@ def launch_interfaces(
     interfaces = []
     for interface, nic in zip(requested, (*nics, *({},) * len(requested)), strict=False):
         subnet, own_groups = subnets.of(interface, nic, call.caller.name), groups.get(interface.groups, ())
-        interfaces.append(_interface(interface, subnet, nic, [group.id for group in own_groups]))
+        group_ids = [group.id for group in own_groups] or defaults.of(subnet)
+        interfaces.append(_interface(interface, subnet, nic, group_ids))
         if own_groups:
             protection.check(own_groups, subnet)
             protection.check_aliases(own_groups, bool(attributes.vectors("NIC_ALIAS")))

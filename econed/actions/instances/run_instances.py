@@ -14,7 +14,7 @@ from econed.actions.images.lookup import amis_by_id
 from econed.actions.inputs import Placement, TagSpecification
 from econed.actions.instances.block_devices import BlockDeviceMapping, block_devices
 from econed.actions.instances.launch import launch
-from econed.actions.instances.launch_groups import GroupNames, groups_by_names
+from econed.actions.instances.launch_groups import GroupNames, default_groups, groups_by_names
 from econed.actions.instances.network_interfaces import (
     InterfaceSpecification,
     has_public_ip,
@@ -151,6 +151,7 @@ async def run_instances(
             requested,
             subnets.result,
             groups.result,
+            await default_groups(call, subnets.result.named.values()),
             launched_type.attributes,
             zone_cluster_id,
             min_count,

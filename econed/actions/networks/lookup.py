@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Final
 
 from econed.errors import EC2Error
 from econed.ids import DEFAULT_VPC_NUMBER, SUBNET, VPC
+from econed.opennebula.security_groups import DEFAULT_SECURITY_GROUP
 from econed.opennebula.states import NetworkState
 
 if TYPE_CHECKING:
@@ -25,6 +26,12 @@ if TYPE_CHECKING:
 VPC_MARK: Final = "EC2_VPC"
 """The attribute, with the value YES, of a network that is a VPC, and of the network templates of such networks."""
 
+CREATING: Final = "EC2_CREATING"
+"""The attribute, with the value YES, of a VPC that econed has not finished creating."""
+
+DELETING: Final = "EC2_DELETING"
+"""The attribute, with the value YES, of a subnet of a VPC that is being deleted."""
+
 AVAILABLE: Final = "available"
 _STATES = MappingProxyType(
     {
@@ -33,6 +40,8 @@ _STATES = MappingProxyType(
         NetworkState.ERROR: "failed",
     }
 )
+DELETED: Final = frozenset({NetworkState.LOCK_DELETE, NetworkState.DONE})
+"""The states of a network that oned is deleting, which takes some time in 7.x."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +69,7 @@ class Vpc:
     @property
     def is_available(self) -> bool:
         """Whether subnets can be made in it."""
-        return self.network is None or _state_of(self.network) == AVAILABLE
+        return self.network is None or _state_in_vpc(self.network) == AVAILABLE
 
 
 DEFAULT_VPC: Final = Vpc(DEFAULT_VPC_NUMBER, None)
@@ -105,7 +114,7 @@ class Subnet:
     @property
     def state(self) -> str:
         """`available` for instances, `pending`, or `failed`."""
-        return _state_of(self.network)
+        return _state_of(self.network) if self.vpc.is_default else _state_in_vpc(self.network)
 
     def zone(self, zones: Mapping[int, str]) -> str:
         """Return the name of its availability zone: the first of its clusters that is one of `zones`, names by id.
@@ -125,7 +134,8 @@ class Networks:
     @classmethod
     def of(cls, networks: Iterable[VirtualNetwork], elastic_ips: int | None) -> Networks:
         """Return the VPCs and subnets among networks; `elastic_ips` is the id of the network of elastic IPs."""
-        usable = sorted((network for network in networks if network.id != elastic_ips), key=lambda network: network.id)
+        present = (network for network in networks if network.id != elastic_ips and network.state not in DELETED)
+        usable = sorted(present, key=lambda network: network.id)
         marked = {network.id: Vpc(network.id, network) for network in usable if is_vpc(network)}
         vpcs = {DEFAULT_VPC.number: DEFAULT_VPC, **marked}
         others = (network for network in usable if network.id not in marked)
@@ -143,6 +153,13 @@ class Networks:
         if missing:
             raise SUBNET.not_found(*missing)
         return tuple(by_id[network_id] for network_id in dict.fromkeys(ids.values()) if network_id is not None)
+
+    def vpc_named(self, text: str) -> Vpc:
+        """Return the VPC with an EC2 id; raises the errors of `find_vpc`."""
+        number = VPC.parse(text)
+        if number not in self.vpcs:
+            raise VPC.not_found(text)
+        return self.vpcs[number]
 
     def networks_of(self, vpc: Vpc) -> Sequence[VirtualNetwork]:
         """Return the networks whose routers and name servers a VPC has: its only one, or those of the default VPC."""
@@ -211,11 +228,8 @@ async def find_vpc(call: Call, text: str) -> Vpc:
     """
     if not text or VPC.opennebula_id(text) == DEFAULT_VPC_NUMBER:
         return DEFAULT_VPC
-    number = VPC.parse(text)
-    networks = await read_networks(call)
-    if number not in networks.vpcs:
-        raise VPC.not_found(text)
-    return networks.vpcs[number]
+    VPC.parse(text)
+    return (await read_networks(call)).vpc_named(text)
 
 
 async def find_subnets(call: Call, texts: Sequence[str]) -> tuple[Subnet, ...]:
@@ -252,3 +266,14 @@ async def find_networks(call: Call, subnet_ids: Sequence[str], vpc_ids: Sequence
 
 def _state_of(network: VirtualNetwork) -> str:
     return _STATES.get(network.state, "pending")
+
+
+def _state_in_vpc(network: VirtualNetwork) -> str:
+    """Return the state of a VPC or of a subnet of one: `available` only without the group that allows all traffic.
+
+    oned puts that group into every new network. econed takes it off as the last step of the creation.
+    """
+    is_open = DEFAULT_SECURITY_GROUP in network.security_group_ids
+    is_changing = is_open or bool(network.template_text(CREATING) or network.template_text(DELETING))
+    state = _state_of(network)
+    return "pending" if is_changing and state == AVAILABLE else state

@@ -106,6 +106,11 @@ async def own_region(call: Call) -> OwnRegion:
     return _own_region(call, zones, _own_zone(call, zones))
 
 
+async def own_zone_id(call: Call) -> int:
+    """Return the id of OpenNebula's zone that is the region of this server."""
+    return _own_zone(call, await call.zones()).id
+
+
 def _own_region(call: Call, zones: Sequence[Zone], own_zone: Zone) -> OwnRegion:
     zone_name = own_zone.name
     other_names = {*(zone.name for zone in zones), *call.settings.regions} - {zone_name}

@@ -18,6 +18,7 @@ from econed.actions.security_groups.lookup import (
     facts_text,
     find_group,
     find_groups,
+    is_default_group,
 )
 from econed.actions.security_groups.names import opennebula_name
 from econed.actions.security_groups.records import GroupRules
@@ -164,7 +165,7 @@ async def delete_security_group(call: Call, *, group_id: str = "", group_name: s
     """Delete a group; raises `EC2Error` DependencyViolation while an instance has it, CannotDelete for `default`."""
     group = await find_group(call, group_id, group_name)
     text = SECURITY_GROUP.format(group.id)
-    if group.id == DEFAULT_SECURITY_GROUP:
+    if group.id == DEFAULT_SECURITY_GROUP or is_default_group(group):
         raise EC2Error(
             "CannotDelete", f'the specified group: "{text}" name: "{DEFAULT_NAME}" cannot be deleted by a user'
         )

@@ -66,6 +66,12 @@ def vpc_id_of(group: SecurityGroup) -> str:
     return VPC.format(vpc_number_of(group))
 
 
+def is_default_group(group: SecurityGroup) -> bool:
+    """Whether a group is that of a VPC of a user which instances without groups get."""
+    number = vpc_number_of(group)
+    return number != DEFAULT_VPC_NUMBER and group.name == opennebula_name(DEFAULT_NAME, number)
+
+
 async def visible_groups(call: Call, group_ids: Sequence[int]) -> tuple[SecurityGroup, ...]:
     """Return the groups with these OpenNebula ids that the caller may USE."""
     groups = await call.session.security_groups(OwnerFilter.VISIBLE, min(group_ids), max(group_ids))

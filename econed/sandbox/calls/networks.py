@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 from econed.opennebula.states import NetworkState
 from econed.sandbox.calls.declaration import serves
 from econed.sandbox.calls.network_allocation import allocate_network
 from econed.sandbox.calls.network_restrictions import check_vlans, restricted_network_attributes
-from econed.sandbox.calls.reservations import get_ready, release_reservation
+from econed.sandbox.calls.reservations import discharge_reservation, get_ready, release_reservation
 from econed.sandbox.cloud import Cloud
 from econed.sandbox.objects.address_ranges import HELD, AddressRange, Lease, LeaseHolder
 from econed.sandbox.objects.base import Kind, Right
@@ -117,15 +118,26 @@ class NetworkCalls:
 
     @serves("one.vn.delete", int, optional=(bool,))
     def delete(self, caller: User, network_id: int, _force: bool = False) -> int:
-        """Delete a network without leases; the addresses of a reservation are released in its parent network."""
+        """Delete a network without leases; the addresses of a reservation are released in its parent network.
+
+        In 7.x it is in LOCK_DELETE until that is done, and keeps its name.
+        """
         network = self._cloud.get_authorized(caller, Right.MANAGE, self._cloud.networks, network_id)
-        if network.state is NetworkState.LOCK_CREATE:
-            raise wrong_state("Can not remove a Virtual Network, wrong state LOCK_CREATE")
+        if network.state in (NetworkState.LOCK_CREATE, NetworkState.LOCK_DELETE):
+            raise wrong_state(f"Can not remove a Virtual Network, wrong state {network.state.name}")
         if network.used_leases():
             raise wrong_state("Cannot delete virtual network. Can not remove a virtual network with leases in use")
+        discharge_reservation(self._cloud, network)
+        if self._cloud.version.is_v7:
+            network.state = NetworkState.LOCK_DELETE
+            self._cloud.call_later(self._cloud.delays.network, partial(self._remove, network))
+        else:
+            self._remove(network)
+        return network_id
+
+    def _remove(self, network: Network) -> None:
         self._cloud.networks.remove(network)
         release_reservation(self._cloud, network)
-        return network_id
 
 
 def _requested_address(template: Template) -> tuple[str, str]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from functools import partial
 
 from econed.opennebula.states import NetworkState
 from econed.sandbox.calls.declaration import serves
@@ -101,16 +100,17 @@ class ReservationCalls:
 
 
 def release_reservation(cloud: Cloud, reservation: Network) -> None:
-    """Release the addresses of a deleted reservation in its parent, in 7.x after a delay; nothing if it is none."""
+    """Release the addresses of a deleted reservation in its parent; nothing if it is none."""
     parent = cloud.networks.find(reservation.parent_id) if reservation.parent_id is not None else None
-    if parent is None:
-        return
-    give_back = partial(_give_back, parent, reservation.id, tuple(reservation.ranges))
-    if cloud.version.is_v7:
-        cloud.call_later(cloud.delays.network, give_back)
-    else:
-        give_back()
-    _discharge(cloud, reservation, parent, sum(address_range.size for address_range in reservation.ranges))
+    if parent is not None:
+        _give_back(parent, reservation.id, reservation.ranges)
+
+
+def discharge_reservation(cloud: Cloud, reservation: Network) -> None:
+    """Take the addresses of a reservation that is deleted off its owner's quota; nothing if it is none."""
+    parent = cloud.networks.find(reservation.parent_id) if reservation.parent_id is not None else None
+    if parent is not None:
+        _discharge(cloud, reservation, parent, sum(address_range.size for address_range in reservation.ranges))
 
 
 def _size(requested: Template) -> int:

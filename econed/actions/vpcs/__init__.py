@@ -1,0 +1,1 @@
+"""VPCs that users create, and their subnets: making, changing and deleting them."""
