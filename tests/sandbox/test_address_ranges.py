@@ -165,3 +165,18 @@ def test_an_owner_of_a_network_of_a_template_adds_ranges_in_7_x_but_chooses_no_b
     assert demo.code("alice", "one.vn.add_ar", network_id, text) == OpenNebulaCode.AUTHORIZATION
     assert demo.code("alice", "one.vn.add_ar", network_id, 'AR=[TYPE="ETHER",SIZE="1"]') == 0
     assert demo.code("alice", "one.vn.update", network_id, 'VLAN_ID="7"', 1) == OpenNebulaCode.AUTHORIZATION
+
+
+def test_a_deleted_network_of_7_x_keeps_its_name_and_the_addresses_of_its_parent_for_a_moment() -> None:
+    demo = DemoCloud()
+    text = 'NAME="r" SIZE="4"'
+    network_id = demo.call("alice", "one.vn.reserve", 0, text)
+    assert demo.code("alice", "one.vn.delete", network_id) == 0
+    assert demo.document("alice", "one.vn.info", network_id).findtext("STATE") == str(int(NetworkState.LOCK_DELETE))
+    assert demo.document("alice", "one.vn.info", 0).findtext("USED_LEASES") == "4"
+    assert demo.code("alice", "one.vn.delete", network_id) == OpenNebulaCode.ACTION
+    assert demo.code("alice", "one.vn.reserve", 0, text) == OpenNebulaCode.INTERNAL
+    demo.wait()
+    assert demo.document("alice", "one.vn.info", 0).findtext("USED_LEASES") == "0"
+    assert demo.code("alice", "one.vn.info", network_id) == OpenNebulaCode.NO_EXISTS
+    assert demo.code("alice", "one.vn.reserve", 0, text) == 0
