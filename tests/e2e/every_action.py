@@ -64,6 +64,7 @@ def _tags(things: Things, **tags: Any) -> Sequence[Example]:
         Example({"Resources": [things.free_address["AllocationId"]], **tags}, NO_ALLOCATION),
         Example({"Resources": [things.group], **tags}, NO_GROUP),
         Example({"Resources": [things.group_rule], **tags}, NO_RULE),
+        Example({"Resources": [things.interface], **tags}, NO_INTERFACE),
     )
 
 

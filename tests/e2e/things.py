@@ -146,9 +146,9 @@ def furnish(cloud: FurnishedCloud, ec2: Any, owner: Person, sts: Any) -> Things:
         snapshot,
         addresses[free_ip]["AllocationId"],
     ]
-    ec2.create_tags(Resources=tagged, Tags=[{"Key": "secret", "Value": name}])
     vpc, subnet_of_vpc = _vpc_and_subnet(ec2, cloud)
     interface = _second_interface(ec2, cloud, owner, stopped)
+    ec2.create_tags(Resources=[*tagged, interface], Tags=[{"Key": "secret", "Value": name}])
     placement_group = f"{owner.name}-placement"
     ec2.create_placement_group(GroupName=placement_group, Strategy="spread")
     return Things(
