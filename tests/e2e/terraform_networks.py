@@ -14,12 +14,38 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError
 
-from tests.e2e.waiting import wait
+from tests.e2e.waiting import wait, wait_for
 from tests.support.clients import refusal
 
 Tags = Mapping[str, str]
 
 _ALL_OUT: Mapping[str, Any] = {"IpProtocol": "-1", "FromPort": 0, "ToPort": 0}
+
+
+@dataclass(frozen=True)
+class Vpc:
+    """The configuration of an aws_vpc (vpc_.go)."""
+
+    cidr_block: str
+    enable_dns_support: bool = True
+    enable_dns_hostnames: bool = False
+    instance_tenancy: str = "default"
+    tags: Tags = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Subnet:
+    """The configuration of an aws_subnet (vpc_subnet.go)."""
+
+    vpc_id: str
+    cidr_block: str
+    availability_zone: str
+    map_public_ip_on_launch: bool = False
+    assign_ipv6_address_on_creation: bool = False
+    enable_dns64: bool = False
+    ipv6_native: bool = False
+    enable_resource_name_dns_a_record_on_launch: bool = False
+    tags: Tags = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -89,6 +115,99 @@ def differences(configured: object, read: object) -> set[str]:
     """Return the names of the attributes that a plan would change; none if the plan is empty."""
     names = (attribute.name for attribute in fields(configured))  # type: ignore[arg-type]
     return {name for name in names if getattr(configured, name) != getattr(read, name)}
+
+
+def create_vpc(ec2: Any, vpc: Vpc) -> str:
+    """Create a VPC, wait until it is available, and set the attributes that are not as in a new one; return its id."""
+    created = ec2.create_vpc(
+        CidrBlock=vpc.cidr_block,
+        InstanceTenancy=vpc.instance_tenancy,
+        AmazonProvidedIpv6CidrBlock=False,
+        **_specified("vpc", vpc.tags),
+    )
+    id_: str = created["Vpc"]["VpcId"]
+    wait_for(ec2, "vpc_available", VpcIds=[id_])
+    change_vpc(ec2, id_, Vpc(vpc.cidr_block, tags=vpc.tags), vpc)
+    return id_
+
+
+def read_vpc(ec2: Any, id_: str) -> Vpc:
+    """Read a VPC, and the parts of it that the provider shows; each VPC has one of each."""
+    (vpc,) = ec2.describe_vpcs(VpcIds=[id_])["Vpcs"]
+    attributes = {
+        name: ec2.describe_vpc_attribute(VpcId=id_, Attribute=name)[f"{name[0].upper()}{name[1:]}"]["Value"]
+        for name in ("enableDnsHostnames", "enableDnsSupport", "enableNetworkAddressUsageMetrics")
+    }
+    assert attributes["enableNetworkAddressUsageMetrics"] is False
+    in_vpc = {"Name": "vpc-id", "Values": [id_]}
+    (_,) = ec2.describe_network_acls(Filters=[in_vpc, {"Name": "default", "Values": ["true"]}])["NetworkAcls"]
+    main = {"Name": "association.main", "Values": ["true"]}
+    (_,) = ec2.describe_route_tables(Filters=[main, in_vpc])["RouteTables"]
+    default = {"Name": "group-name", "Values": ["default"]}
+    (_,) = ec2.describe_security_groups(Filters=[default, in_vpc])["SecurityGroups"]
+    return Vpc(
+        cidr_block=vpc["CidrBlock"],
+        enable_dns_support=attributes["enableDnsSupport"],
+        enable_dns_hostnames=attributes["enableDnsHostnames"],
+        instance_tenancy=vpc["InstanceTenancy"],
+        tags=_tags(vpc),
+    )
+
+
+def change_vpc(ec2: Any, id_: str, before: Vpc, after: Vpc) -> None:
+    """Change attributes, each by a call of its own, and tags."""
+    for name, attribute in (("enable_dns_hostnames", "EnableDnsHostnames"), ("enable_dns_support", "EnableDnsSupport")):
+        if getattr(before, name) != getattr(after, name):
+            ec2.modify_vpc_attribute(VpcId=id_, **{attribute: {"Value": getattr(after, name)}})
+    change_tags(ec2, id_, before.tags, after.tags)
+
+
+def delete_vpc(ec2: Any, id_: str) -> None:
+    """Delete a VPC; it must not be found afterwards."""
+    ec2.delete_vpc(VpcId=id_)
+    with pytest.raises(ClientError) as raised:
+        ec2.describe_vpcs(VpcIds=[id_])
+    assert refusal(raised.value)[0] == "InvalidVpcID.NotFound"
+
+
+def create_subnet(ec2: Any, subnet: Subnet) -> str:
+    """Create a subnet, and wait until it is available; return its id."""
+    created = ec2.create_subnet(
+        VpcId=subnet.vpc_id,
+        CidrBlock=subnet.cidr_block,
+        AvailabilityZone=subnet.availability_zone,
+        **_specified("subnet", subnet.tags),
+    )
+    id_: str = created["Subnet"]["SubnetId"]
+    wait_for(ec2, "subnet_available", SubnetIds=[id_])
+    return id_
+
+
+def read_subnet(ec2: Any, id_: str) -> Subnet:
+    """Read a subnet."""
+    (subnet,) = ec2.describe_subnets(SubnetIds=[id_])["Subnets"]
+    names = subnet["PrivateDnsNameOptionsOnLaunch"]
+    return Subnet(
+        vpc_id=subnet["VpcId"],
+        cidr_block=subnet["CidrBlock"],
+        availability_zone=subnet["AvailabilityZone"],
+        map_public_ip_on_launch=subnet["MapPublicIpOnLaunch"],
+        assign_ipv6_address_on_creation=subnet["AssignIpv6AddressOnCreation"],
+        enable_dns64=subnet["EnableDns64"],
+        ipv6_native=subnet["Ipv6Native"],
+        enable_resource_name_dns_a_record_on_launch=names["EnableResourceNameDnsARecord"],
+        tags=_tags(subnet),
+    )
+
+
+def delete_subnet(ec2: Any, id_: str) -> None:
+    """Delete a subnet after a look for interfaces that others left in it; it must not be found afterwards."""
+    filters = [{"Name": "subnet-id", "Values": [id_]}, {"Name": "description", "Values": ["AWS Lambda VPC ENI*"]}]
+    assert ec2.describe_network_interfaces(Filters=filters)["NetworkInterfaces"] == []
+    ec2.delete_subnet(SubnetId=id_)
+    with pytest.raises(ClientError) as raised:
+        ec2.describe_subnets(SubnetIds=[id_])
+    assert refusal(raised.value)[0] == "InvalidSubnetID.NotFound"
 
 
 def create_security_group(ec2: Any, group: SecurityGroup) -> str:

@@ -50,14 +50,16 @@ def test_ansible_assumes_a_group_as_a_role(
     assert caller["arn"] == f"arn:aws:sts::{alice.id:012d}:assumed-role/{cloud.prefix}/ansible"
 
 
-def test_ansible_manages_a_security_group(
+def test_ansible_manages_a_vpc_with_a_subnet_and_a_security_group(
     lenient_econed: Econed, cloud: FurnishedCloud, alice: Person, tmp_path: Path
 ) -> None:
-    """The second time nothing changes; then the group is absent. The modules for lists show its VPC and a subnet."""
-    name = f"ansible {cloud.prefix}"
-    present = {
-        "name": name,
+    """Each module is run twice, the second time without a change; the modules for lists show it; then all is absent."""
+    vpc = {"name": f"ansible {cloud.prefix}", "cidr_block": "10.30.0.0/16"}
+    subnet = {"vpc_id": "{{ step0.vpc.id }}", "cidr": "10.30.1.0/24", "tags": {"Name": "a"}}
+    group = {
+        "name": "web: ansible",
         "description": "by Ansible",
+        "vpc_id": "{{ step0.vpc.id }}",
         "rules": [
             {"proto": "tcp", "ports": [22, "8000-8010"], "cidr_ip": "10.0.0.0/8", "rule_desc": "ssh (office)"},
             {"proto": "icmp", "from_port": 8, "to_port": -1, "cidr_ip": "0.0.0.0/0"},
@@ -66,21 +68,25 @@ def test_ansible_manages_a_security_group(
         "rules_egress": [{"proto": "all", "cidr_ip": "0.0.0.0/0", "cidr_ipv6": "::/0"}],
         "tags": {"by": "Ansible"},
     }
+    in_vpc = {"filters": {"vpc-id": "{{ step0.vpc.id }}"}}
     steps: list[tuple[str, dict[str, Any]]] = [
-        ("ec2_security_group", present),
-        ("ec2_security_group", present),
-        ("ec2_security_group_info", {"filters": {"group-name": name}}),
-        ("ec2_security_group", {"name": name, "state": "absent"}),
-        ("ec2_vpc_net_info", {"filters": {"is-default": "true"}}),
-        ("ec2_vpc_subnet_info", {"subnet_ids": [f"subnet-{cloud.network:08d}"]}),
+        *(("ec2_vpc_net", vpc) for _ in range(2)),
+        *(("ec2_vpc_subnet", subnet) for _ in range(2)),
+        *(("ec2_security_group", group) for _ in range(2)),
+        ("ec2_vpc_net_info", {"vpc_ids": ["{{ step0.vpc.id }}"]}),
+        ("ec2_vpc_subnet_info", in_vpc),
+        ("ec2_security_group_info", in_vpc),
+        ("ec2_security_group", {"group_id": "{{ step4.group_id }}", "state": "absent"}),
+        ("ec2_vpc_subnet", {**subnet, "state": "absent"}),
+        ("ec2_vpc_net", {**vpc, "state": "absent"}),
     ]
-    first, second, listed, absent, vpcs, subnets = results(steps, alice, lenient_econed, tmp_path)
-    assert [step["changed"] for step in (first, second, absent)] == [True, False, True]
-    (group,) = listed["security_groups"]
-    assert group["group_id"] == first["group_id"] == second["group_id"]
-    assert {permission["from_port"] for permission in group["ip_permissions"]} == {8, 22, 443, 8000}
-    assert [vpc["vpc_id"] for vpc in vpcs["vpcs"]] == [group["vpc_id"]]
-    assert [subnet["vpc_id"] for subnet in subnets["subnets"]] == [group["vpc_id"]]
+    outcome = results(steps, alice, lenient_econed, tmp_path)
+    assert [step["changed"] for step in outcome] == [*[True, False] * 3, *[False] * 3, *[True] * 3]
+    vpcs, subnets, groups = outcome[6:9]
+    assert [each["cidr_block"] for each in vpcs["vpcs"]] == [vpc["cidr_block"]]
+    assert [(each["cidr_block"], each["tags"]) for each in subnets["subnets"]] == [(subnet["cidr"], subnet["tags"])]
+    (shown,) = [each for each in groups["security_groups"] if each["group_name"] == group["name"]]
+    assert {permission["from_port"] for permission in shown["ip_permissions"]} == {8, 22, 443, 8000}
 
 
 STS_COLLECTION = "community.aws"

@@ -171,3 +171,16 @@ def test_libcloud_lists_networks_subnets_and_interfaces(driver: Any, cloud: Furn
         for interface in driver.ex_list_network_interfaces()
     }
     assert attached_to[instance["InstanceId"]]["subnet_id"] == subnet_id
+
+
+def test_libcloud_manages_networks_and_subnets(driver: Any, cloud: FurnishedCloud) -> None:
+    """Create with names, list, modify to what is, delete."""
+    network = driver.ex_create_network("10.40.0.0/16", name="by libcloud")
+    assert (network.cidr_block, network.extra["tags"]) == ("10.40.0.0/16", {"Name": "by libcloud"})
+    subnet = driver.ex_create_subnet(network.id, "10.40.1.0/24", cloud.zone, name="a subnet")
+    (listed,) = driver.ex_list_subnets(filters={"vpc-id": network.id})
+    assert (listed.id, listed.name, listed.extra["cidr_block"]) == (subnet.id, "a subnet", "10.40.1.0/24")
+    assert driver.ex_modify_subnet_attribute(subnet, "auto_public_ip", value=False) is True
+    assert driver.ex_delete_subnet(subnet) is True
+    assert driver.ex_delete_network(network) is True
+    assert network.id not in {listed.id for listed in driver.ex_list_networks()}

@@ -1,4 +1,4 @@
-"""Terraform's AWS provider 5.x and 6.x: security groups, their rules, and instances in them.
+"""Terraform's AWS provider 5.x and 6.x: VPCs, subnets, security groups, their rules, and instances in them.
 
 Each resource is created, read without a difference, changed, read again, and destroyed.
 """
@@ -17,19 +17,29 @@ from tests.e2e.terraform_networks import (
     Rule,
     RuleBlock,
     SecurityGroup,
+    Subnet,
+    Vpc,
     change_groups_of_instance,
     change_rule,
     change_security_group,
+    change_tags,
+    change_vpc,
     create_instance,
     create_rule,
     create_security_group,
+    create_subnet,
+    create_vpc,
     delete_instance,
     delete_rule,
     delete_security_group,
+    delete_subnet,
+    delete_vpc,
     differences,
     read_instance,
     read_rule,
     read_security_group,
+    read_subnet,
+    read_vpc,
 )
 from tests.e2e.test_networks import DEFAULT_VPC
 from tests.support.clients import boto, refusal
@@ -124,3 +134,29 @@ def test_an_instance_with_groups_is_created_read_changed_and_destroyed(
     delete_instance(ec2, instance)
     for group in (first, second):
         delete_security_group(ec2, group)
+
+
+def test_a_vpc_with_subnets_and_a_group_is_created_read_changed_and_destroyed(cloud: FurnishedCloud, ec2: Any) -> None:
+    configured = Vpc("10.20.0.0/16", enable_dns_hostnames=True, tags={"Name": "one", "gone": ""})
+    vpc = create_vpc(ec2, configured)
+    assert differences(configured, read_vpc(ec2, vpc)) == set()
+    subnets = [Subnet(vpc, f"10.20.{number}.0/24", cloud.zone, tags={"Name": "a"}) for number in (1, 2)]
+    ids = [create_subnet(ec2, subnet) for subnet in subnets]
+    assert [differences(subnet, read_subnet(ec2, id_)) for subnet, id_ in zip(subnets, ids, strict=True)] == [set()] * 2
+    rules = frozenset({RuleBlock("tcp", 22, 22, frozenset({configured.cidr_block}))})
+    inside = SecurityGroup("inside", "Managed by Terraform", vpc, rules)
+    group = create_security_group(ec2, inside)
+    assert differences(inside, read_security_group(ec2, group, inside)) == set()
+
+    changed = replace(configured, enable_dns_hostnames=False, tags={"Name": "two"})
+    assert differences(changed, read_vpc(ec2, vpc)) == {"enable_dns_hostnames", "tags"}
+    change_vpc(ec2, vpc, configured, changed)
+    assert differences(changed, read_vpc(ec2, vpc)) == set()
+    changed_subnet = replace(subnets[0], tags={"Name": "b"})
+    change_tags(ec2, ids[0], subnets[0].tags, changed_subnet.tags)
+    assert differences(changed_subnet, read_subnet(ec2, ids[0])) == set()
+
+    delete_security_group(ec2, group)
+    for id_ in ids:
+        delete_subnet(ec2, id_)
+    delete_vpc(ec2, vpc)
