@@ -32,6 +32,9 @@ CREATING: Final = "EC2_CREATING"
 DELETING: Final = "EC2_DELETING"
 """The attribute, with the value YES, of a subnet of a VPC that is being deleted."""
 
+DNS_HOSTNAMES: Final = "EC2_DNS_HOSTNAMES"
+"""The attribute, with the value YES, of a VPC whose owner has set enableDnsHostnames."""
+
 AVAILABLE: Final = "available"
 _STATES = MappingProxyType(
     {
@@ -60,6 +63,11 @@ class Vpc:
     def is_default(self) -> bool:
         """Whether it is the default VPC."""
         return self.network is None
+
+    @property
+    def has_dns_hostnames(self) -> bool:
+        """Its attribute enableDnsHostnames, which is kept, and changes nothing: names are not OpenNebula's."""
+        return self.network is not None and self.network.template_text(DNS_HOSTNAMES) == "YES"
 
     @property
     def cidr(self) -> IPv4Network | None:

@@ -85,10 +85,10 @@ async def describe_vpcs(
 
 @action()
 async def describe_vpc_attribute(call: Call, *, vpc_id: str, attribute: str) -> DescribeVpcAttributeResult:
-    """Show an attribute of a VPC (EC2 DescribeVpcAttribute): instances resolve names, and have none themselves."""
+    """Show an attribute of a VPC (EC2 DescribeVpcAttribute): instances resolve names; enableDnsHostnames is kept."""
     vpc = await find_vpc(call, vpc_id)
     if attribute == "enableDnsSupport":
         return {"VpcId": vpc.id, "EnableDnsSupport": {"Value": True}}
     if attribute == "enableDnsHostnames":
-        return {"VpcId": vpc.id, "EnableDnsHostnames": {"Value": False}}
+        return {"VpcId": vpc.id, "EnableDnsHostnames": {"Value": vpc.has_dns_hostnames}}
     return {"VpcId": vpc.id, "EnableNetworkAddressUsageMetrics": {"Value": False}}  # the only other one of the model

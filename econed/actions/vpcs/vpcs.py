@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final, TypedDict
 
 from econed.actions.action import action
 from econed.actions.inputs import AttributeBooleanValue, TagSpecification
-from econed.actions.networks.lookup import Networks, Vpc, find_vpc, read_networks
+from econed.actions.networks.lookup import DNS_HOSTNAMES, Networks, Vpc, find_vpc, read_networks
 from econed.actions.networks.view import Place, vpc_view
 from econed.actions.regions.regions import own_region, own_zone_id
 from econed.actions.security_groups.lookup import is_default_group, vpc_number_of
@@ -29,6 +29,7 @@ from econed.errors import EC2Error, OpenNebulaCode, OpenNebulaRefusal
 from econed.opennebula.documents import Right
 from econed.opennebula.pools import OwnerFilter
 from econed.opennebula.states import NetworkState
+from econed.opennebula.template import attribute, removal
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -143,17 +144,22 @@ async def modify_vpc_attribute(
     enable_dns_hostnames: AttributeBooleanValue | None = None,
     enable_network_address_usage_metrics: AttributeBooleanValue | None = None,
 ) -> None:
-    """Accept the values that attributes have; raises `EC2Error` UnsupportedOperation for others.
+    """Keep EnableDnsHostnames, and accept the values that other attributes have.
 
-    Instances resolve names by the name servers of their network, have no names themselves, and no metrics.
+    Instances resolve names by the name servers of their network, and there are no metrics: other values raise
+    `EC2Error` UnsupportedOperation. EnableDnsHostnames changes nothing; Ansible sets it for each VPC that it creates.
     """
+    vpc = await find_vpc(call, vpc_id)
+    has_names = not vpc.is_default and enable_dns_hostnames is not None and enable_dns_hostnames.get("Value", False)
     given = {
         "EnableDnsSupport": (enable_dns_support, True),
-        "EnableDnsHostnames": (enable_dns_hostnames, False),
+        "EnableDnsHostnames": (enable_dns_hostnames, has_names),
         "EnableNetworkAddressUsageMetrics": (enable_network_address_usage_metrics, False),
     }
-    vpc = await find_vpc(call, vpc_id)
     check_attribute(call, vpc.network, given)
+    if vpc.network is not None and enable_dns_hostnames is not None:
+        text = attribute(DNS_HOSTNAMES, "YES") if has_names else removal(DNS_HOSTNAMES)
+        await call.session.network_update(vpc.network.id, text)
 
 
 def _check_count(call: Call, networks: Networks) -> None:

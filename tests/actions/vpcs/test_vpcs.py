@@ -125,9 +125,23 @@ def test_a_user_has_a_limited_number_of_vpcs(cloud: Cloud, monkeypatch: pytest.M
     create_vpc(cloud, user="bob")
 
 
+def test_names_of_instances_are_an_attribute_that_a_vpc_keeps(cloud: Cloud) -> None:
+    """Ansible sets it for each VPC that it creates, and reads it until it is set."""
+    vpc_id = create_vpc(cloud)
+    named: dict[str, Any] = {"VpcId": vpc_id, "Attribute": "enableDnsHostnames"}
+    assert cloud.run("alice", "DescribeVpcAttribute", **named)["EnableDnsHostnames"] == {"Value": False}
+    for value in (True, False):
+        cloud.run("alice", "ModifyVpcAttribute", VpcId=vpc_id, EnableDnsHostnames={"Value": value})
+        assert cloud.run("alice", "DescribeVpcAttribute", **named)["EnableDnsHostnames"] == {"Value": value}
+    change: dict[str, Any] = {"EnableDnsHostnames": {"Value": True}}
+    for id_ in (vpc_id, "vpc-9999999999"):
+        cloud.as_user("alice", "one.vn.chmod", number(vpc_id), -1, -1, -1, -1, -1, -1, 1, -1, -1)
+        expected = "UnauthorizedOperation" if id_ == vpc_id else "UnsupportedOperation"
+        assert cloud.refusal("bob", "ModifyVpcAttribute", VpcId=id_, **change).code == expected
+
+
 @pytest.mark.parametrize(
-    ("attribute", "value"),
-    [("EnableDnsSupport", True), ("EnableDnsHostnames", False), ("EnableNetworkAddressUsageMetrics", False)],
+    ("attribute", "value"), [("EnableDnsSupport", True), ("EnableNetworkAddressUsageMetrics", False)]
 )
 def test_attributes_of_a_vpc_can_be_set_to_what_they_are(cloud: Cloud, attribute: str, value: bool) -> None:
     for vpc_id in (create_vpc(cloud), "vpc-9999999999"):
