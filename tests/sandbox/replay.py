@@ -286,6 +286,7 @@ class Replay:
         recorded, replayed = document(call.reply), document(reply)
         if recorded is None or replayed is None:
             return True
+        self._mapping.remove_left_out(recorded)
         if _states(recorded) != _states(replayed):
             return False
         message = "USER_TEMPLATE/SCHED_MESSAGE"
