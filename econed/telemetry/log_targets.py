@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import pwd
 from collections.abc import Callable, Mapping
@@ -101,8 +102,11 @@ def why_unopenable(path: str) -> str | None:
         directory = os.path.dirname(path)
         if not os.path.isdir(directory):
             return f"{directory} does not exist"
-        may_create = os.access(directory, os.W_OK | os.X_OK)
-        return None if may_create else f"{directory} is not writable for {_account_name(os.geteuid())}"
+        if os.access(directory, os.W_OK | os.X_OK):
+            return None
+        if os.statvfs(directory).f_flag & os.ST_RDONLY:  # under systemd often only for the service
+            return f"{directory}: {os.strerror(errno.EROFS)}"
+        return f"{directory} is not writable for {_account_name(os.geteuid())}"
     except PermissionError as error:
         return f"{error.strerror} for {_account_name(os.geteuid())}{_owned_by(path)}"
     except OSError as error:

@@ -107,7 +107,7 @@ def test_a_socket_unit_without_the_port_for_tls_is_reported_before_a_start(syste
 
 
 def test_the_service_runs_with_the_drop_in_for_servers_without_scripts(system: System) -> None:
-    """The guide installs it with these commands; a reload works too."""
+    """The guide installs it with these commands; a reload works too. A log elsewhere is refused with the reason."""
     start(system)
     directory = "/etc/systemd/system/econe.service.d"
     system.run("mkdir", "-p", directory)
@@ -119,6 +119,11 @@ def test_the_service_runs_with_the_drop_in_for_servers_without_scripts(system: S
     pid_before = main_pid(system)
     system.run("systemctl", "reload", SERVICE)
     until(lambda: "the new configuration is in use" in _journal(system), "the reload", STARTING)
+    system.run("install", "-d", "-o", "oneadmin", "/srv/log")
+    with (system.root / CONF).open("a", encoding="utf-8") as conf:
+        conf.write(":log_file: /srv/log/econe.log\n")
+    assert system.tried("systemctl", "reload", SERVICE).returncode != 0
+    assert "/srv/log: Read-only file system" in _journal(system)
     assert main_pid(system) == pid_before
     assert system.status() == REJECTED
 
