@@ -137,7 +137,7 @@ def summarize(plan: Plan, tally: Tally, samples: ProcessSamples, report: Callabl
         report(
             f"{name}: {warm[0].memory / 2**20:.1f} MiB after the warm-up, {warm[-1].memory / 2**20:.1f} at the end"
             f" ({memory / 2**10:+.0f} KiB per minute); descriptors {min(open_descriptors)} to {max(open_descriptors)},"
-            f" {open_descriptors[-1]} at the end"
+            f" {open_descriptors[-1]} at the end ({descriptors:+.1f} per minute)"
         )
     if has_grown:
         report("memory or descriptors GROW")
