@@ -14,7 +14,7 @@ from tests.pages.opennebula_cli import InvalidCommand
 from tests.pages.scripts import PAGES, ROOT, Block, blocks, commands_of, spans
 
 OTHER_TEXT = frozenset(
-    ("BAD", "backend", "debug", "econe:", "import", "new", "no", "ok", "scrape_configs:", "server", "sum")
+    ("BAD", "backend", "debug", "econe-server:", "import", "new", "no", "ok", "scrape_configs:", "server", "sum")
 )
 """Words with which blocks begin that are no commands: output, logs, configuration, queries."""
 
