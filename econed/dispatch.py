@@ -73,9 +73,13 @@ class Route:
     def _check_declared_below(self, path: str, value: Any) -> None:
         """Refuse a parameter that is not carried out, unless all its members are in `ignores` or `as_is`.
 
-        Raises `EC2Error` UnsupportedOperation naming the first member that is not.
+        Raises `EC2Error` UnsupportedOperation naming the first member that is not, and the value that one of `as_is` has.
         """
-        declared = (*self.action.ignores, *self.action.as_is)
+        action = self.action
+        if path in action.as_is:
+            only = str(action.as_is[path]).lower()
+            raise EC2Error("UnsupportedOperation", f"The parameter {path} can only be '{only}' here.")
+        declared = (*action.ignores, *action.as_is)
         if not value or not isinstance(value, dict | list) or not any(d.startswith(f"{path}.") for d in declared):
             raise EC2Error("UnsupportedOperation", f"The parameter {path} is not supported here.")
         self._accepted(value, NO_MEMBERS, path)
