@@ -73,7 +73,7 @@ class Route:
     def _check_declared_below(self, path: str, value: Any) -> None:
         """Refuse a parameter that is not carried out, unless all its members are in `ignores` or `as_is`.
 
-        Raises `EC2Error` UnsupportedOperation naming the first member that is not, and the value that one of `as_is` has.
+        Raises `EC2Error` UnsupportedOperation naming the first member that is not, with its only value if it has one.
         """
         action = self.action
         if path in action.as_is:
