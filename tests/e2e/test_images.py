@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import re
 import uuid
+from pathlib import Path
 from typing import Any
 
 import pytest
 from botocore.exceptions import ClientError
 
 from tests.e2e.waiting import QUICK, described, wait, wait_for
+from tests.pages.scripts import ROOT, blocks
 from tests.support.clients import boto, refusal, upload, v2
+from tests.support.configured_clients import run, variables
 from tests.support.econed_process import Econed, Person
 from tests.support.furnished_cloud import MAX_WAIT, FurnishedCloud
 from tests.support.processes import until
+from tests.support.tools import require_tool
 
 
 def _name() -> str:
@@ -175,6 +180,16 @@ def test_an_uploaded_image_becomes_an_ami_and_its_file_is_removed(
         until(lambda: set(cloud.uploads.iterdir()) <= before, "the file to be removed", MAX_WAIT)
     finally:
         caretaker.process.stop()
+
+
+def test_curl_uploads_an_image_as_the_page_says(econed: Econed, alice: Person, tmp_path: Path) -> None:
+    """The first command of the page's section, with the variables of the AWS tools."""
+    require_tool("curl")
+    (block,) = (block for block in blocks(ROOT / "docs/compatibility.md") if "Action=UploadImage" in block.text)
+    script, _, _ = block.text.partition("aws ec2 register-image")
+    (tmp_path / "disk.img").write_bytes(b"\0" * 300_000)
+    curl = run("bash", ["-c", script], tmp_path, variables(alice, econed.url))
+    assert re.search(r"<imageId>ami-\d{8}</imageId>", curl.stdout), (curl.stdout, curl.stderr)
 
 
 def test_an_upload_with_a_wrong_signature_leaves_nothing(cloud: FurnishedCloud, econed: Econed, alice: Person) -> None:
