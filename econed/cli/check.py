@@ -9,7 +9,7 @@ from typing import Final, TextIO
 
 from econed.cli.check_access import check_amis, check_datastore, check_rights, check_types
 from econed.cli.check_keys import key_rows
-from econed.cli.check_networks import check_networks
+from econed.cli.check_networks import check_networks, check_vpcs
 from econed.cli.connection import is_wrong_credentials
 from econed.cli.installation import Exit
 from econed.cli.survey import Row, Survey, Verdict
@@ -103,6 +103,7 @@ async def cloud_rows(
         check_datastore,
         _check_elastic_ips,
         check_networks,
+        check_vpcs,
         check_rights,
     ):
         try:

@@ -10,7 +10,8 @@ from econed.opennebula.access import Group, Operation, Resource, Rule
 from econed.opennebula.documents import OwnedView, Right
 from econed.opennebula.session import Session
 
-_NO_USER = -1
+NO_USER = -1
+"""The id of a user who owns nothing, and whom no rule names."""
 
 
 class Verdict(Enum):
@@ -42,7 +43,7 @@ class Survey:
 
     def may_use(self, group: Group, target: OwnedView, kind: Resource) -> bool:
         """Whether every user of a group may use an object: by its permissions, or by an ACL rule."""
-        is_permitted = target.allows(_NO_USER, (group.id,), Right.USE)
+        is_permitted = target.allows(NO_USER, (group.id,), Right.USE)
         return is_permitted or any(rule.grants_on(group.id, kind, Operation.USE, target) for rule in self.rules)
 
     def users_of(self, target: OwnedView, kind: Resource) -> tuple[Group, ...]:

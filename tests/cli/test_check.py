@@ -402,3 +402,17 @@ class Unreachable:
 def _first_address(cloud: Cloud) -> str:
     call = cloud.call_as("alice")
     return str(cloud.result(call.serveradmin.network(1)).address_ranges[0].ip)
+
+
+def test_a_group_whose_vpcs_would_not_be_private_is_bad_with_the_rule_and_the_way_out(cloud: Cloud) -> None:
+    """Only where there is a template for VPCs that the group may use."""
+    text = 'NAME="vpc"\nVN_MAD="vxlan"\nPHYDEV="eth0"\nEC2_VPC="YES"'
+    template_id = cloud.oneadmin("one.vntemplate.allocate", text)
+    assert bad_rows(cloud) == {}
+    cloud.oneadmin("one.vntemplate.chmod", template_id, -1, -1, -1, -1, -1, -1, 1, -1, -1)
+    assert "cannot create VPCs" in bad_rows(cloud)["group ec2"]
+    for rule in cloud.oned.cloud.rights.rules():
+        if rule.resource & Resource.NET:
+            cloud.oneadmin("one.acl.delrule", rule.id)
+    cloud.oneadmin("one.vn.chmod", 0, -1, -1, -1, -1, -1, -1, 1, -1, -1)
+    assert bad_rows(cloud) == {}

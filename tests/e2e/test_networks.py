@@ -5,13 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import pytest
 from botocore.exceptions import ClientError
 
 from tests.support.clients import refusal
 from tests.support.econed_process import Person
 from tests.support.furnished_cloud import FurnishedCloud
+from tests.support.raw_oned import Refused
 
 DEFAULT_VPC = "vpc-9999999999"
+UNAUTHORIZED, FROM_A_RESERVATION = 512, 2048
 
 
 def values(**filters: str) -> list[dict[str, Any]]:
@@ -81,3 +84,38 @@ def test_creating_a_gateway_is_refused_with_what_an_administrator_can_do(ec2: An
         assert "GATEWAY" in error.response["Error"]["Message"]
     else:
         raise AssertionError("an internet gateway was created")
+
+
+def test_a_vpc_belongs_to_its_user_alone_in_opennebula_too(cloud: FurnishedCloud, ec2: Any) -> None:
+    """Another user of the group neither sees it nor reserves from it, nor runs a machine in it, whatever they call."""
+    bob = cloud.bob
+    vpc_id = ec2.create_vpc(CidrBlock="10.9.0.0/16")["Vpc"]["VpcId"]
+    ec2.get_waiter("vpc_available").wait(VpcIds=[vpc_id])
+    subnet_id = ec2.create_subnet(VpcId=vpc_id, CidrBlock="10.9.1.0/24")["Subnet"]["SubnetId"]
+    ec2.get_waiter("subnet_available").wait(SubnetIds=[subnet_id])
+    for network in (int(resource_id.partition("-")[2]) for resource_id in (vpc_id, subnet_id)):
+        listed = bob.oned.document("one.vnpool.info", -2, -1, -1).findall("VNET/ID")
+        assert str(network) not in [element.text for element in listed]
+        machine = f'CPU="0.1"\nMEMORY="64"\nNIC=[NETWORK_ID="{network}"]'
+        for method, *arguments in (
+            ("one.vn.info", network, False),
+            ("one.vn.reserve", network, 'NAME="stolen"\nSIZE="4"'),
+            ("one.vm.allocate", machine, True),
+        ):
+            with pytest.raises(Refused) as refused:
+                bob.oned(method, *arguments)
+            assert refused.value.code == UNAUTHORIZED, method
+    ec2.delete_subnet(SubnetId=subnet_id)
+    ec2.delete_vpc(VpcId=vpc_id)
+    with pytest.raises(ClientError) as not_found:
+        ec2.describe_vpcs(VpcIds=[vpc_id])
+    assert refusal(not_found.value)[0] == "InvalidVpcID.NotFound"
+
+
+def test_a_vpc_that_others_could_use_is_not_created(cloud: FurnishedCloud, ec2: Any) -> None:
+    rule = cloud.admin.make("one.acl.addrule", f"{0x200000000 | cloud.group:x}", "4400000000", "1")
+    try:
+        with pytest.raises(ClientError, match=f"oneacl delete {rule}"):
+            ec2.create_vpc(CidrBlock="10.9.0.0/16")
+    finally:
+        cloud.admin("one.acl.delrule", rule)

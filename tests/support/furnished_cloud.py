@@ -37,9 +37,6 @@ _NETWORKS, _ALL, _ID = 0x4000000000, 0x400000000, 0xFFFFFFFF
 """Bits in the RESOURCE of a rule: it is about networks, and about all of them; and those of the id of the users."""
 
 _USE_FOR_GROUP = (1, 1, 0, 1, 0, 0, 0, 0, 0)
-_FIRST_GROUP = 100
-"""The first id of groups that are made after OpenNebula was installed."""
-
 _DONE = 6
 _READY, _DISABLED, _ERROR = 1, 3, 5
 _CHANGING_ELEMENTS = ("MONITORING", "LAST_POLL", "USER_TEMPLATE/EC2_STOPPED")
@@ -63,6 +60,7 @@ class FurnishedCloud:
         self.prefix = f"econed-{secrets.token_hex(4)}"
         self.admin = RawOned(url, lambda: oneadmin)
         self.elastic_networks: set[int] = set()
+        self._groups: set[int] = set()
         self._undo: list[Callable[[], object]] = []
         self._people: list[Person] = []
         self._processes: list[Process] = []
@@ -93,19 +91,20 @@ class FurnishedCloud:
     def add_group(self, name: str) -> int:
         """Create a group whose users may create machines, images and templates."""
         group = self._allocated("group", self.admin.make("one.group.allocate", name))
+        self._groups.add(group)
         rule = self.admin.make("one.acl.addrule", f"{0x200000000 | group:x}", *_CREATE)
         self._undo.append(lambda: self.admin("one.acl.delrule", rule))
         self._make_networks_private()
         return group
 
     def _make_networks_private(self) -> None:
-        """Remove the rules by which users of a group may USE the networks of others: VPCs need that."""
+        """Remove the rules by which groups may USE all networks; `remove` adds those of other groups again."""
         for rule in self.admin.document("one.acl.info").findall("ACL"):
             resource = int(rule.findtext("RESOURCE", ""), 16)
             if resource & _NETWORKS and resource & _ALL:
                 parts = [rule.findtext(name, "") for name in ("USER", "RESOURCE", "RIGHTS", "ZONE")]
                 self.admin("one.acl.delrule", int(rule.findtext("ID", "")))
-                if int(parts[0], 16) & _ID < _FIRST_GROUP:
+                if int(parts[0], 16) & _ID not in self._groups:
                     self._undo.append(partial(self.admin, "one.acl.addrule", *parts))
 
     def _vpc_template(self) -> None:

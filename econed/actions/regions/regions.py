@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from types_boto3_ec2.type_defs import RegionTypeDef
 
     from econed.actions.call import Call
+    from econed.config.settings import Settings
     from econed.opennebula.documents import Zone
 
 OPT_IN_NOT_REQUIRED: Final = "opt-in-not-required"
@@ -74,10 +75,10 @@ async def describe_regions(
     requests. Raises `EC2Error` InvalidParameterValue for a name that is none of these regions.
     """
     zones = await call.zones()
-    own_zone = _own_zone(call, zones)
-    own = _own_region(call, zones, own_zone)
+    zone = own_zone(call.settings, zones)
+    own = _own_region(call, zones, zone)
     others = {zone.name: call.settings.regions[zone.name] for zone in zones if zone.name in call.settings.regions}
-    others.pop(own_zone.name, None)
+    others.pop(zone.name, None)
     for name in region_names:
         if name not in own and name not in others:
             raise EC2Error("InvalidParameterValue", f"Invalid region: [{name}]")
@@ -103,16 +104,16 @@ def filtered_region_names(filters: Sequence[Filter]) -> frozenset[str]:
 async def own_region(call: Call) -> OwnRegion:
     """Return the region whose endpoint this server is."""
     zones = await call.zones()
-    return _own_region(call, zones, _own_zone(call, zones))
+    return _own_region(call, zones, own_zone(call.settings, zones))
 
 
 async def own_zone_id(call: Call) -> int:
     """Return the id of OpenNebula's zone that is the region of this server."""
-    return _own_zone(call, await call.zones()).id
+    return own_zone(call.settings, await call.zones()).id
 
 
-def _own_region(call: Call, zones: Sequence[Zone], own_zone: Zone) -> OwnRegion:
-    zone_name = own_zone.name
+def _own_region(call: Call, zones: Sequence[Zone], zone: Zone) -> OwnRegion:
+    zone_name = zone.name
     other_names = {*(zone.name for zone in zones), *call.settings.regions} - {zone_name}
     is_own = call.signed_region is not None and call.signed_region not in other_names
     signed_name = call.signed_region if is_own else None
@@ -120,7 +121,7 @@ def _own_region(call: Call, zones: Sequence[Zone], own_zone: Zone) -> OwnRegion:
     return OwnRegion(signed_name or zone_name, frozenset(names - other_names))
 
 
-def _own_zone(call: Call, zones: Sequence[Zone]) -> Zone:
+def own_zone(settings: Settings, zones: Sequence[Zone]) -> Zone:
     """Return the zone of the configured oned: the zone with its endpoint, else the zone with the lowest id.
 
     An administrator enters ENDPOINT, and it is used only between the zones of a federation: it may be any text.
@@ -129,7 +130,7 @@ def _own_zone(call: Call, zones: Sequence[Zone]) -> Zone:
         raise InvalidReply("one.zonepool.info", "no zone")
     if len(zones) == 1:
         return zones[0]
-    oned_endpoints = {_normalised(url) for url in call.settings.one_xmlrpc}
+    oned_endpoints = {_normalised(url) for url in settings.one_xmlrpc}
     return min(zones, key=lambda zone: (_normalised(zone.endpoint) not in oned_endpoints, zone.id))
 
 
