@@ -16,7 +16,7 @@ from econed.actions.tasks import TaskGroup
 from econed.actions.vpcs.attributes import check_attribute, check_may_manage
 from econed.actions.vpcs.blocks import subnet_block
 from econed.actions.vpcs.networks import finish_subnet, remove_subnet, subnet_name
-from econed.actions.vpcs.vpcs import wait_until_gone
+from econed.actions.vpcs.vpcs import made_private, wait_until_gone
 from econed.actions.watch import watch_caller
 from econed.errors import EC2Error, OpenNebulaCode, OpenNebulaRefusal
 from econed.ids import SUBNET, VPC
@@ -173,8 +173,7 @@ async def _reserved(call: Call, vpc: Vpc, block: IPv4Network) -> VirtualNetwork:
         if refusal.code == OpenNebulaCode.NO_EXISTS:
             raise VPC.not_found(vpc.id) from refusal
         raise
-    await call.session.network_make_private(network_id)
-    return await call.session.network_without_leases(network_id)
+    return await made_private(call, network_id)
 
 
 async def _with_leases(call: Call, network_id: int) -> VirtualNetwork:

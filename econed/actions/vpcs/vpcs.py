@@ -170,13 +170,7 @@ def _check_count(call: Call, networks: Networks) -> None:
 
 async def _finished(call: Call, network_id: int) -> VirtualNetwork:
     """Return the network of a new VPC, after it was made available unless that takes too long."""
-    await call.session.network_make_private(network_id)
-    network = await wait_until(
-        call,
-        lambda network: network.state not in _NOT_MADE,
-        lambda: call.session.network_without_leases(network_id),
-        timeout=READY_TIMEOUT,
-    )
+    network = await made_private(call, network_id)
     if network.state is NetworkState.ERROR:
         await call.session.network_delete(network_id)
         reason = network.template_text("ERROR")[:200]
@@ -184,6 +178,17 @@ async def _finished(call: Call, network_id: int) -> VirtualNetwork:
     if network.state is NetworkState.READY:
         await finish_vpc(call.session, network)
     return network
+
+
+async def made_private(call: Call, network_id: int) -> VirtualNetwork:
+    """Make a new network private, and return it once oned has made it, or after `READY_TIMEOUT`."""
+    await call.session.network_make_private(network_id)
+    return await wait_until(
+        call,
+        lambda network: network.state not in _NOT_MADE,
+        lambda: call.session.network_without_leases(network_id),
+        timeout=READY_TIMEOUT,
+    )
 
 
 async def _own_groups(call: Call) -> Sequence[SecurityGroup]:
