@@ -50,6 +50,9 @@ _ENCRYPTION = (
 _SERIAL_CONSOLE = "The console of an instance is in OpenNebula's Sunstone (VNC), for users who may log in there."
 _LONG_IDS = "The ids of resources contain OpenNebula's; their form is the same for all users."
 
+_CREDITS = "No instance type is burstable: instances use the CPU that their type has."
+_STATUS = "Write to an administrator of this cloud; they see the state of hosts in Sunstone."
+
 UNSUPPORTED: Final[Mapping[str, str]] = MappingProxyType(
     {
         **dict.fromkeys(
@@ -91,7 +94,9 @@ UNSUPPORTED: Final[Mapping[str, str]] = MappingProxyType(
         "CreateManagedPrefixList": _PREFIX_LISTS,
         **dict.fromkeys(("DescribeVpcClassicLink", "DescribeVpcClassicLinkDnsSupport"), _CLASSIC),
         "EnableEbsEncryptionByDefault": _ENCRYPTION,
-        "EnableSerialConsoleAccess": _SERIAL_CONSOLE,
+        **dict.fromkeys(("EnableSerialConsoleAccess", "GetConsoleScreenshot"), _SERIAL_CONSOLE),
+        "ModifyInstanceCreditSpecification": _CREDITS,
+        "ReportInstanceStatus": _STATUS,
         **dict.fromkeys(("ModifyIdFormat", "ModifyIdentityIdFormat"), _LONG_IDS),
     }
 )

@@ -59,13 +59,20 @@ _OF_IMAGES: Mapping[str, Request] = {
 
 _OF_INSTANCES: Mapping[str, Request] = {
     "DescribeInstanceStatus": lambda t, n: {"InstanceIds": [t.running[n]]},
+    "DescribeInstanceCreditSpecifications": lambda t, n: {},
     "DescribeInstances": lambda t, n: {},
     "ModifyInstanceAttribute": lambda t, n: {"InstanceId": t.running[n], "Groups": ["sg-00000000"]},
+    "GetConsoleOutput": lambda t, n: {"InstanceId": t.running[n]},
+    "GetPasswordData": lambda t, n: {"InstanceId": t.running[n]},
+    "ModifyInstanceMaintenanceOptions": lambda t, n: {"InstanceId": t.running[n]},
+    "ModifyInstanceMetadataOptions": lambda t, n: {"InstanceId": t.running[n]},
+    "MonitorInstances": lambda t, n: {"InstanceIds": [t.running[n]]},
     "RebootInstances": lambda t, n: {"InstanceIds": [t.running[n]]},
     "RunInstances": lambda t, n: {"ImageId": COMMON_IMAGE, "MinCount": 1, "MaxCount": 1, "ClientToken": f"token-{n}"},
     "StartInstances": lambda t, n: {"InstanceIds": [t.stopped[n]]},
     "StopInstances": lambda t, n: {"InstanceIds": [t.running[n]]},
     "TerminateInstances": lambda t, n: {"InstanceIds": [t.running[n]]},
+    "UnmonitorInstances": lambda t, n: {"InstanceIds": [t.running[n]]},
 }
 
 _OF_INTERFACES: Mapping[str, Request] = {

@@ -286,6 +286,20 @@ _OF_NETWORKS: Mapping[str, _Make] = {
     **dict.fromkeys((row.action for row in EMPTY_LISTS), lambda _: (Example({}),)),
 }
 
+_OF_OPTIONS: Mapping[str, _Make] = {
+    **dict.fromkeys(
+        (
+            *("GetConsoleOutput", "GetPasswordData", "ModifyInstanceMaintenanceOptions"),
+            "ModifyInstanceMetadataOptions",
+        ),
+        lambda t: (Example({"InstanceId": t.instance}, NO_INSTANCE),),
+    ),
+    **dict.fromkeys(
+        ("MonitorInstances", "UnmonitorInstances"), lambda t: (Example({"InstanceIds": [t.instance]}, NO_INSTANCE),)
+    ),
+    "DescribeInstanceCreditSpecifications": lambda _: (Example({}),),
+}
+
 _OF_INSTANCE_TYPES: Mapping[str, _Make] = {
     "DescribeInstanceTypes": lambda t: (
         Example({}),
@@ -315,6 +329,7 @@ EXAMPLES: Mapping[str, _Make] = {
     **_OF_PLACEMENT_GROUPS,
     **_OF_ACCOUNT,
     **_OF_INSTANCE_TYPES,
+    **_OF_OPTIONS,
     "DescribeRegions": lambda _: (Example({}),),
     "DescribeAvailabilityZones": lambda t: (Example({}), Example({"ZoneNames": [t.zone]})),
     "DescribeImages": lambda t: (

@@ -70,11 +70,11 @@ _METADATA_OPTIONS: InstanceMetadataOptionsResponseTypeDef = {
     "HttpProtocolIpv6": "disabled",
     "InstanceMetadataTags": "disabled",
 }
-_NO_METADATA_SERVICE = constant(_METADATA_OPTIONS)
+NO_METADATA_SERVICE = constant(_METADATA_OPTIONS)
 """Guests get their metadata from the CONTEXT image, so the endpoint of EC2's metadata service is disabled."""
 
 _MONITORING: MonitoringTypeDef = {"State": "disabled"}
-_NOT_MONITORED = constant(_MONITORING)
+NOT_MONITORED = constant(_MONITORING)
 
 _REMEMBERED = 256
 """Structures that many machines share are made once: so many of the values that they are made from are remembered."""
@@ -188,7 +188,7 @@ def instance_view(
         "AmiLaunchIndex": whole_number(facts.text(LAUNCH_INDEX)) or 0,
         "LaunchTime": timestamp(launch_time(machine)),
         "Placement": _placement(availability_zone_of(machine, clusters), machine.vm_group_name),
-        "Monitoring": _NOT_MONITORED,
+        "Monitoring": NOT_MONITORED,
         "ProductCodes": [],
         "PrivateDnsName": "",
         "PublicDnsName": "",
@@ -201,7 +201,7 @@ def instance_view(
         "EnaSupport": False,
         "PlatformDetails": "Linux/UNIX",
         "UsageOperation": "RunInstances",
-        "MetadataOptions": _NO_METADATA_SERVICE,
+        "MetadataOptions": NO_METADATA_SERVICE,
         "ClientToken": facts.text(CLIENT_TOKEN),
         "BlockDeviceMappings": [],
         "NetworkInterfaces": [],
