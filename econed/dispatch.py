@@ -97,6 +97,7 @@ class Dispatcher:
         self.routes: Mapping[tuple[AmazonService, str], Route] = MappingProxyType(
             {key: _route(by_service[action.service], action) for key, action in _by_name(actions).items()}
         )
+        self._names_in_ec2 = by_service[EC2].all_names if EC2 in by_service else frozenset[str]()
 
     @classmethod
     def load(cls, actions: Iterable[Action]) -> Dispatcher:
@@ -111,19 +112,21 @@ class Dispatcher:
     def find(self, service: AmazonService, name: str) -> Route:
         """Return the route of an action.
 
-        Raises `EC2Error` InvalidAction, in Amazon's words (never a 5xx), or UnsupportedOperation for an action in
-        `UNSUPPORTED`.
+        Raises `EC2Error` InvalidAction, in Amazon's words (never a 5xx), or UnsupportedOperation for an action that
+        Amazon's EC2 has and econed has not, with what can be done instead if it is in `UNSUPPORTED`.
         """
         try:
             return self.routes[service, name]
         except KeyError:
-            if service is EC2 and name in UNSUPPORTED:
+            if service is EC2 and name in self._names_in_ec2:
                 raise _unsupported(name) from None
             raise _invalid_action(service, name if len(name) <= 64 else name[:64] + "…") from None
 
 
 def _unsupported(name: str) -> EC2Error:
-    return EC2Error("UnsupportedOperation", f"{name} is not supported by this cloud. {UNSUPPORTED[name]}")
+    return EC2Error(
+        "UnsupportedOperation", f"{name} is not supported by this cloud. {UNSUPPORTED.get(name, '')}".rstrip()
+    )
 
 
 def _invalid_action(service: AmazonService, name: str) -> EC2Error:

@@ -330,6 +330,12 @@ def test_an_action_that_is_not_supported_is_refused_with_what_an_administrator_c
         found.find(IAM, "CreateNatGateway")
 
 
+def test_any_other_action_of_amazons_is_refused_as_not_supported() -> None:
+    with pytest.raises(EC2Error) as caught:
+        Dispatcher.load(all_actions()).find(EC2, "DescribeIpams")
+    assert str(caught.value) == "UnsupportedOperation: DescribeIpams is not supported by this cloud."
+
+
 def test_actions_that_are_not_supported_are_amazons_and_econed_has_none_of_them() -> None:
     amazons = Loader().load_service_model("ec2", "service-2")["operations"]
     assert [name for name in UNSUPPORTED if name not in amazons] == []

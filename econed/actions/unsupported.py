@@ -1,7 +1,7 @@
 """Actions of Amazon's that econed does not carry out, and what an administrator can do instead: one table.
 
-Other actions that econed does not have are unknown to it (InvalidAction). For these, clients that show the message of
-an error tell their users how to reach their aim.
+For others that econed does not have, the error says only that. For these, clients that show the message of an error
+tell their users how to reach their aim.
 """
 
 from __future__ import annotations

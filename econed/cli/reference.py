@@ -33,7 +33,8 @@ Names are those of the members in Amazon's models, as boto3 takes them. For ever
   The filter `tag:KEY` matches the value of the tag KEY. Filters on properties that no resource of econed has match
   nothing.
 
-The services have one URL. Every action that is not on this page is rejected with `InvalidAction`.
+The services have one URL. Other actions of Amazon's EC2 are rejected with
+`UnsupportedOperation`, all others with `InvalidAction`.
 """
 
 _REFUSED: Final = """

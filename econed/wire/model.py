@@ -36,11 +36,16 @@ class ServiceOperation:
 class Model:
     """The operations of a service. Immutable."""
 
-    def __init__(self, service: AmazonService, description: Mapping[str, Any]) -> None:
-        """Take a description of the service in the format of botocore's `service-2.json`."""
+    def __init__(self, service: AmazonService, description: Mapping[str, Any], other_names: Iterable[str] = ()) -> None:
+        """Take a description of the service in the format of botocore's `service-2.json`.
+
+        `other_names` are those of operations of the service that the description does not have.
+        """
         self.service = service
         self._operations: Mapping[str, Mapping[str, Any]] = description["operations"]
         self._definitions: Definitions = description["shapes"]
+        self.all_names: frozenset[str] = frozenset((*self._operations, *other_names))
+        """The names of all operations of the service."""
 
     @classmethod
     def load(cls, service: AmazonService, operations: Iterable[str] | None = None) -> Model:
@@ -51,11 +56,12 @@ class Model:
         """
         # Parsed once more, from the text of the part: as a part of the whole, 46 of the 830 operations would keep most
         # of the memory of all (7 MB instead of 4).
-        return cls(service, json.loads(_text_of_description(service, operations)))
+        text, names = _text_of_description(service, operations)
+        return cls(service, json.loads(text), names)
 
     @property
     def operation_names(self) -> frozenset[str]:
-        """The names of all operations."""
+        """The names of the operations that can be looked up."""
         return frozenset(self._operations)
 
     def operation(self, name: str) -> ServiceOperation | None:
@@ -76,12 +82,16 @@ class Model:
         return None if reference is None else cast(StructureShape, shape_of(reference, self._definitions))
 
 
-def _text_of_description(service: AmazonService, operations: Iterable[str] | None) -> str:
-    """Return Amazon's description of a service with econed's own, as JSON without documentation."""
+def _text_of_description(service: AmazonService, operations: Iterable[str] | None) -> tuple[str, list[str]]:
+    """Return Amazon's description of a service with econed's own, as JSON without documentation.
+
+    Of `operations`, those that exist; None: all. And the names of all.
+    """
     description = _amazons_description(service)
     if service is EC2:
         description = merged(description, own_models(resources.files(__package__) / "models"))
-    return json.dumps(description if operations is None else part(description, operations))
+    names = list(description["operations"])
+    return json.dumps(description if operations is None else part(description, operations)), names
 
 
 def _amazons_description(service: AmazonService) -> Mapping[str, Any]:

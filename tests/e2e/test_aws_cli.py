@@ -146,11 +146,11 @@ def test_the_aws_cli_reads_a_list_in_pages(ec2: Any, cli: Aws, launch: Any) -> N
         ),
         (
             ("describe-ipams",),
-            "An error occurred (InvalidAction) when calling the DescribeIpams operation: "
-            "The action DescribeIpams is not valid for this web service.",
+            "An error occurred (UnsupportedOperation) when calling the DescribeIpams operation: "
+            "DescribeIpams is not supported by this cloud.",
         ),
     ],
-    ids=["malformed id", "unknown id", "unknown action"],
+    ids=["malformed id", "unknown id", "action that econed does not have"],
 )
 def test_the_aws_cli_shows_errors_of_the_service(cli: Aws, arguments: tuple[str, ...], message: str) -> None:
     """The exit status is 255, and standard error has EC2's code and message; nothing is retried."""

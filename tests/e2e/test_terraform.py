@@ -78,7 +78,7 @@ def test_the_calls_that_the_provider_makes_first_succeed_or_are_refused_as_it_ex
         assert sts.get_caller_identity()["Account"] == f"{signer.id:012d}"
     with pytest.raises(ClientError) as refused:
         boto(signer, lenient_econed.url).describe_account_attributes(AttributeNames=["supported-platforms"])
-    assert refusal(refused.value) == ("InvalidAction", 400)
+    assert refusal(refused.value) == ("UnsupportedOperation", 400)
     try:
         arn = iam.get_user()["User"]["Arn"]
     except ClientError as error:
