@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
 from econed.actions.action import action
@@ -29,18 +30,18 @@ async def modify_instance_attribute(call: Call, *, instance_id: str, groups: Seq
     """
     if not groups:
         raise EC2Error("InvalidParameterCombination", "No attributes specified.")
-    (machine,) = await find_machines(call, [instance_id])
-    change = await group_change(call, _only_interface(machine), GroupNames.of(groups))
+    change = await group_change(call, partial(_only_interface_of, call, instance_id), GroupNames.of(groups))
 
     async def make_change(target: VirtualMachine) -> None:
         await check_may_manage(call.session, target)  # also if there is nothing to change
         await change.make(call)
 
-    await call.change_all(Right.MANAGE, [machine], make_change)
+    await call.change_all(Right.MANAGE, [change.interface.machine], make_change)
 
 
-def _only_interface(machine: VirtualMachine) -> Interface:
+async def _only_interface_of(call: Call, instance_id: str) -> Interface:
     """Return the only interface of a machine; raises `EC2Error` InvalidInstanceID, as EC2, if it has none or more."""
+    (machine,) = await find_machines(call, [instance_id])
     interfaces = list(interfaces_of(machine))
     if len(interfaces) == 1:
         return interfaces[0]

@@ -58,16 +58,19 @@ class GroupChange:
                 await change(machine_id, nic_id, group_id)
 
 
-async def group_change(call: Call, interface: Interface, names: GroupNames) -> GroupChange:
-    """Return the change that gives an interface these security groups and no others.
+async def group_change(
+    call: Call, find: Callable[[], Coroutine[Any, Any, Interface]], names: GroupNames
+) -> GroupChange:
+    """Return the change that gives the interface that `find` returns these security groups and no others.
 
     Raises `EC2Error` MissingParameter without groups, the errors of `find_groups`, and those of `Protection.check`.
     """
     if not names:
         raise EC2Error("MissingParameter", "The request must contain at least one security group")
     async with TaskGroup() as reads:
-        groups = reads.start(groups_by_names(call, [names]))
+        finding, groups = reads.start(find()), reads.start(groups_by_names(call, [names]))
         networks = reads.start(subnets(call))
+    interface = finding.result
     subnet = next((each for each in networks.result if each.network.id == interface.nic.network_id), None)
     protection = Protection(call.settings, call.caller.name)
     protection.check(groups.result[names], subnet, are_only=True)

@@ -186,9 +186,10 @@ async def modify_network_interface_attribute(
     An interface ends with its instance, so DeleteOnTermination may only be true. SourceDestCheck may be false where the
     network does not drop packets with other addresses. Groups replaces the security groups, at once.
     """
-    (interface,) = await find_interfaces(call, [network_interface_id])
+    find = partial(_interface_named, call, network_interface_id)
+    change = None if groups is None else await group_change(call, find, GroupNames.of(groups))
+    interface = await find() if change is None else change.interface
     machine, nic = interface.machine, interface.nic
-    change = None if groups is None else await group_change(call, interface, GroupNames.of(groups))
     changes = []
     if description is not None:
         text = description.get("Value", "")
@@ -272,3 +273,8 @@ def _not_detachable(instance_id: str) -> EC2Error:
     return EC2Error(
         "IncorrectState", f"Instance '{instance_id}' is not 'running' or 'stopped', or is busy: try again later."
     )
+
+
+async def _interface_named(call: Call, interface_id: str) -> Interface:
+    (interface,) = await find_interfaces(call, [interface_id])
+    return interface
