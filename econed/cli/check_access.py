@@ -14,7 +14,7 @@ from econed.opennebula.access import Group, Operation, Resource, is_granted
 from econed.opennebula.attributes import Attributes, Vector
 from econed.opennebula.documents import Datastore, VirtualNetwork, VMTemplate
 from econed.opennebula.file_templates import FileTemplate
-from econed.opennebula.networks import networks_of_nic
+from econed.opennebula.networks import NetworksOfNics
 from econed.opennebula.states import DatastoreType, ImageState
 
 REQUIRED_RIGHTS: Final = (
@@ -87,7 +87,7 @@ def _network_rows(
     networks: Sequence[VirtualNetwork],
 ) -> Iterator[Row]:
     """Yield a BAD row for each network of an instance type that does not exist or that one of `groups` cannot use."""
-    subject = f"type {type_name}"
+    subject, networks_of_nics = f"type {type_name}", NetworksOfNics(networks)
     for nic in attributes.vectors("NIC"):
         if "NETWORK_ID" not in nic and "NETWORK" not in nic:
             continue  # the scheduler chooses a network (NETWORK_MODE)
@@ -96,10 +96,10 @@ def _network_rows(
                 text = f'NETWORK = "{nic["NETWORK"]}" is looked up among the user\'s own networks: add NETWORK_UNAME'
                 yield Row(Verdict.BAD, subject, text)
             continue
-        named = tuple(networks_of_nic(nic, networks, ""))
-        if not named:
+        network = networks_of_nics.of(nic, "")
+        if network is None:
             yield Row(Verdict.BAD, subject, f"there is no network {_name_in(nic)}")
-        for network in named:
+        else:
             yield from _unusable(survey, subject, groups, network)
 
 

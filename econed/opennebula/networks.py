@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from functools import cached_property
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 
@@ -18,6 +18,9 @@ HELD = -1
 
 DEFAULT_CLUSTER = 0
 """The id of the cluster of networks for which none is named."""
+
+FIRST_RANGE = 0
+"""The AR_ID of the first range of a network, from which subnets are reserved."""
 
 _LAST_IPV4 = 2**32 - 1
 _IPV4_BITS = 32
@@ -277,21 +280,34 @@ def _ipv6_block(address: str, length: int | None) -> IPv6Network | None:
     return None if parsed is None or length is None else IPv6Network((parsed, length), strict=False)
 
 
-def networks_of_nic(nic: Vector, networks: Iterable[VirtualNetwork], user: str) -> Iterator[VirtualNetwork]:
-    """Yield the networks of a NIC in the template of a machine of `user` (OpenNebula, NIC in a VM template).
+class NetworksOfNics:
+    """Networks, found by how NICs in templates name them (OpenNebula, NIC in a VM template).
 
-    It gives the id of a network, or its name and owner; without owner it is a network of the user.
+    The cost of finding one does not grow with their number: a template may have many NICs.
     """
-    for network in networks:
+
+    def __init__(self, networks: Iterable[VirtualNetwork]) -> None:
+        self._by_key: dict[tuple[str, ...], VirtualNetwork] = {}
+        for network in networks:
+            keys = (
+                ("NETWORK_ID", str(network.id)),
+                ("NETWORK_UID", str(network.uid), network.name),
+                ("NETWORK_UNAME", network.uname, network.name),
+            )
+            self._by_key |= dict.fromkeys(keys, network)
+
+    def of(self, nic: Vector, user: str) -> VirtualNetwork | None:
+        """Return the network of a NIC in the template of a machine of `user`; None if it is none of them.
+
+        The NIC gives the id of a network, or its name and owner; without owner it is a network of the user.
+        """
         if "NETWORK_ID" in nic:
-            is_network_of_nic = nic["NETWORK_ID"] == str(network.id)
-        elif "NETWORK_UID" in nic:
-            is_network_of_nic = (nic.get("NETWORK"), nic["NETWORK_UID"]) == (network.name, str(network.uid))
-        else:
-            owner = nic.get("NETWORK_UNAME", user)
-            is_network_of_nic = (nic.get("NETWORK"), owner) == (network.name, network.uname)
-        if is_network_of_nic:
-            yield network
+            return self._by_key.get(("NETWORK_ID", nic["NETWORK_ID"]))
+        if "NETWORK" not in nic:
+            return None
+        if "NETWORK_UID" in nic:
+            return self._by_key.get(("NETWORK_UID", nic["NETWORK_UID"], nic["NETWORK"]))
+        return self._by_key.get(("NETWORK_UNAME", nic.get("NETWORK_UNAME", user), nic["NETWORK"]))
 
 
 def without_address_ranges(document: str) -> str:

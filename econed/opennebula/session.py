@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from econed.errors import InvalidReply
+from econed.opennebula.networks import FIRST_RANGE
 from econed.opennebula.read_session import ReadSession
 from econed.opennebula.template import attribute, template, vector
 
@@ -177,7 +178,7 @@ class Session(ReadSession):
         It has the network's attributes. Refused with 2048 where one of the addresses is not free, with 8192 for the
         name of another network of the user. oned does not check that the range has the last of the addresses.
         """
-        members = {"NAME": name, "SIZE": str(size), "AR_ID": "0", "IP": str(first)}
+        members = {"NAME": name, "SIZE": str(size), "AR_ID": str(FIRST_RANGE), "IP": str(first)}
         text = template(*(attribute(key, value) for key, value in members.items()))
         return _id("one.vn.reserve", await self.oned.call(self.user, "one.vn.reserve", network_id, text))
 

@@ -6,6 +6,7 @@ import pytest
 from lxml import etree
 
 from econed.opennebula.documents import VirtualNetwork
+from econed.opennebula.networks import NetworksOfNics
 
 RANGE = "<AR><TYPE>IP4</TYPE><IP>{ip}</IP><SIZE>{size}</SIZE></AR>"
 
@@ -85,3 +86,26 @@ def test_a_network_without_ipv4_addresses_has_no_block() -> None:
 def test_ipv6_blocks_are_those_of_prefixes_and_of_static_addresses(elements: str, blocks: list[str]) -> None:
     view = network(*[f"<AR><SIZE>4</SIZE>{elements}</AR>"] * 2)
     assert list(map(str, view.ipv6_blocks)) == blocks
+
+
+@pytest.mark.parametrize(
+    ("nic", "found"),
+    [
+        ({"NETWORK_ID": "3"}, 3),
+        ({"NETWORK_ID": "4"}, None),
+        ({"NETWORK": "web", "NETWORK_UID": "2"}, 3),
+        ({"NETWORK": "web", "NETWORK_UNAME": "bob"}, 5),
+        ({"NETWORK": "web"}, 3),
+        ({"NETWORK": "db"}, None),
+        ({"NETWORK_UNAME": "bob"}, None),
+        ({"NETWORK_MODE": "auto"}, None),
+    ],
+)
+def test_the_network_of_a_nic_is_found_by_its_id_or_by_name_and_owner(nic: dict[str, str], found: int | None) -> None:
+    """Without owner it is a network of the user. The networks are read once, however many NICs there are."""
+    text = "<VNET><ID>{}</ID><UID>{}</UID><UNAME>{}</UNAME><NAME>web</NAME></VNET>"
+    documents = (text.format(*values) for values in ((3, 2, "alice"), (5, 7, "bob")))
+    networks = NetworksOfNics(VirtualNetwork(etree.fromstring(document)) for document in documents)
+    for _ in range(2):
+        network = networks.of(nic, "alice")
+        assert (None if network is None else network.id) == found

@@ -17,14 +17,13 @@ from econed.actions.regions.regions import own_region
 from econed.actions.regions.zones import networks_and_zones
 from econed.actions.tasks import TaskGroup
 from econed.errors import EC2Error
-from econed.opennebula.networks import networks_of_nic
+from econed.opennebula.networks import NetworksOfNics
 
 if TYPE_CHECKING:
     from types_boto3_ec2.type_defs import InstanceTypeInfoTypeDef, InstanceTypeOfferingTypeDef
 
     from econed.actions.call import Call
     from econed.opennebula.attributes import Attributes, Vector
-    from econed.opennebula.documents import VirtualNetwork
 
 LocationType = Literal["region", "availability-zone", "availability-zone-id", "outpost"]
 
@@ -95,7 +94,7 @@ _OFFERING_FILTERS: Final = Filters(
 _TYPES = Listing("instance-types", (str,))
 _OFFERINGS = Listing("instance-type-offerings", (str, str))
 
-_CLUSTERS: Final = re.compile(r'\s*\(*\s*CLUSTER_ID\s*=\s*"?[0-9]{1,10}"?\s*\)*\s*', re.ASCII)
+_CLUSTERS: Final = re.compile(r'[\s(]*CLUSTER_ID\s*=\s*"?[0-9]{1,10}"?[\s)]*', re.ASCII)
 _ID: Final = re.compile(r"[0-9]+", re.ASCII)
 
 
@@ -157,14 +156,15 @@ async def describe_instance_type_offerings(
     region, (networks, zones) = reading_region.result, reading_places.result
     known = _OFFERING_FILTERS.with_values("location", lambda _: region.names)
     selection = (known if location_type == "region" else _OFFERING_FILTERS).selection(filters, call.budget)
+    networks_of_nics = NetworksOfNics(networks)
     offerings: list[InstanceTypeOfferingTypeDef] = []
     for name, attributes in reading_types.result.items():
-        places = _places(attributes, networks, zones, call.caller.name)
+        places = _places(attributes, networks_of_nics, zones, call.caller.name)
         offerings += [
             {"InstanceType": name, "LocationType": location_type, "Location": location}  # type: ignore[typeddict-item]
             for location in _locations(location_type, places, region.name)
         ]
-        await call.budget.spend(len(networks))
+        await call.budget.spend(len(attributes) + len(zones))
     page, token = paging.page(
         await selection.matching(offerings), lambda offering: (offering["InstanceType"], offering["Location"])
     )
@@ -184,15 +184,13 @@ def _locations(location_type: LocationType, zones: Mapping[int, str], region: st
             return []
 
 
-def _places(
-    attributes: Attributes, networks: Sequence[VirtualNetwork], zones: Mapping[int, str], user: str
-) -> Mapping[int, str]:
+def _places(attributes: Attributes, networks: NetworksOfNics, zones: Mapping[int, str], user: str) -> Mapping[int, str]:
     """Return the zones in which a type can run: those of the networks of its NICs, and of its SCHED_REQUIREMENTS."""
     possible = _required_clusters(attributes.text("SCHED_REQUIREMENTS"), zones)
     for nic in attributes.vectors("NIC"):
         if _is_of_a_network(nic):
-            of_nic = networks_of_nic(nic, networks, user)
-            possible &= {cluster_id for network in of_nic for cluster_id in network.cluster_ids}
+            network = networks.of(nic, user)
+            possible &= frozenset() if network is None else frozenset(network.cluster_ids)
     return {cluster_id: name for cluster_id, name in zones.items() if cluster_id in possible}
 
 

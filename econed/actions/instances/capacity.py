@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from econed.actions.instances.network_interfaces import no_free_addresses
 from econed.errors import EC2Error, OpenNebulaCode, OpenNebulaError, OpenNebulaRefusal
 from econed.ids import SUBNET
-from econed.opennebula.networks import networks_of_nic
+from econed.opennebula.networks import NetworksOfNics
 
 if TYPE_CHECKING:
     from econed.actions.call import Call
@@ -76,7 +76,9 @@ async def _lacks_addresses(call: Call, plan: LaunchPlan) -> bool:
     if not interfaces:
         return False
     networks = await call.session.networks()
-    needed = Counter(network.id for nic in interfaces for network in networks_of_nic(nic, networks, call.caller.name))
+    networks_of_nics = NetworksOfNics(networks)
+    named = (networks_of_nics.of(nic, call.caller.name) for nic in interfaces)
+    needed = Counter(network.id for network in named if network is not None)
     return any(
         network.free < needed[network.id] and network.size >= needed[network.id] * plan.min_count
         for network in networks

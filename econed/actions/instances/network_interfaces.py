@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from ipaddress import IPv4Address
 from types import MappingProxyType
 from typing import TYPE_CHECKING, TypedDict
@@ -20,7 +21,7 @@ from econed.actions.machines.interfaces import ENI, new_eni
 from econed.actions.networks.lookup import AVAILABLE, find_subnets, subnets
 from econed.errors import EC2Error
 from econed.ids import SUBNET
-from econed.opennebula.networks import networks_of_nic
+from econed.opennebula.networks import NetworksOfNics
 from econed.opennebula.template import template, vector
 from econed.opennebula.values import ipv4
 
@@ -102,9 +103,7 @@ def requested_interfaces(
             "specified on the same request",
         )
     if len(specifications) > MAX_INTERFACES:
-        raise EC2Error(
-            "AttachmentLimitExceeded", f"An instance can have no more than {MAX_INTERFACES} network interfaces."
-        )
+        raise _too_many_interfaces()
     indexes = [specification.get("DeviceIndex", 0) for specification in specifications]
     if sorted(indexes) != list(range(len(indexes))):
         raise EC2Error("InvalidParameterCombination", f"The device indexes must be 0 to {len(indexes) - 1}, each once.")
@@ -177,9 +176,16 @@ class RequestedSubnets:
         """
         if requested.subnet_id:
             return self.named[SUBNET.parse(requested.subnet_id)]
-        by_network = {subnet.network.id: subnet for subnet in self.subnets}
-        networks = networks_of_nic(nic, (subnet.network for subnet in self.subnets), user)
-        return next((by_network[network.id] for network in networks), None)
+        network = self._networks.of(nic, user)
+        return None if network is None else self._by_network[network.id]
+
+    @cached_property
+    def _networks(self) -> NetworksOfNics:
+        return NetworksOfNics(subnet.network for subnet in self.subnets)
+
+    @cached_property
+    def _by_network(self) -> Mapping[int, Subnet]:
+        return {subnet.network.id: subnet for subnet in self.subnets}
 
 
 async def requested_subnets(call: Call, requested: Sequence[RequestedInterface]) -> RequestedSubnets:
@@ -205,10 +211,13 @@ def launch_interfaces(
     """Return the interfaces of the machines of a launch, whose type has these attributes; none to keep the type's.
 
     Raises `EC2Error` if a subnet does not fit: InsufficientFreeAddressesInSubnet, InvalidParameterValue for an address
-    outside of it, InvalidParameterCombination if no availability zone has all subnets.
+    outside of it, InvalidParameterCombination if no availability zone has all subnets. Groups for all NICs of the type
+    raise AttachmentLimitExceeded if it has too many: each machine gets the text of them all.
     """
     nics = attributes.vectors("NIC")
     if requested and requested[0].is_every:
+        if len(nics) > MAX_INTERFACES:
+            raise _too_many_interfaces()
         requested = [requested[0]] * max(1, len(nics))
     protection = Protection(call.settings, call.caller.name)
     interfaces = []
@@ -263,6 +272,12 @@ def _check_zone(subnets: Iterable[Subnet], zone_cluster_id: int | None) -> None:
 def nics_text(interfaces: Iterable[LaunchInterface]) -> str:
     """Return the template text of the NICs of one machine; raises `NotStorable`."""
     return template(*(vector("NIC", {**interface.members, ENI: new_eni()}) for interface in interfaces))
+
+
+def _too_many_interfaces() -> EC2Error:
+    return EC2Error(
+        "AttachmentLimitExceeded", f"An instance can have no more than {MAX_INTERFACES} network interfaces."
+    )
 
 
 def no_free_addresses(subnet_id: str) -> EC2Error:

@@ -169,3 +169,9 @@ class TestOfferings:
     def test_another_type_of_location_is_refused(self, cloud: Cloud) -> None:
         error = cloud.refusal("alice", "DescribeInstanceTypeOfferings", LocationType="planet")
         assert error.code == "InvalidParameterValue"
+
+
+def test_requirements_are_read_in_linear_time(cloud: Cloud) -> None:
+    """Any user may share a type with all others."""
+    add_type(cloud, "blank", f'MEMORY="64"\nSCHED_REQUIREMENTS="{" " * 1_000_000}x"')
+    assert ("blank", "OpenNebula") in offered(cloud, "region")

@@ -77,6 +77,12 @@ def test_without_a_subnet_all_interfaces_of_the_type_have_the_groups(cloud: Clou
     assert [each["SubnetId"] for each in instance["NetworkInterfaces"]] == [PROTECTED] * 2
 
 
+def test_a_type_with_too_many_interfaces_gets_no_groups(cloud: Cloud) -> None:
+    """Each machine would have the text of all: any user may make such a type."""
+    cloud.oneadmin("one.template.update", 0, 'NIC=[NETWORK_ID="2"]\n' * 16, 1)
+    assert refused(cloud, SecurityGroupIds=[group(cloud, "web")]).code == "AttachmentLimitExceeded"
+
+
 def test_a_group_does_not_protect_in_a_network_with_groups_of_its_own(cloud: Cloud) -> None:
     """OpenNebula joins them: `default`, which every new network has, allows everything."""
     refusal = refused(cloud, SubnetId="subnet-00000000", SecurityGroupIds=[group(cloud, "web")])
