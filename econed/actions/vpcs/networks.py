@@ -74,13 +74,17 @@ def is_unfinished_subnet(network: VirtualNetwork) -> bool:
     return network.name == subnet_name(parent_id, block) and network.size == block.num_addresses
 
 
-async def finish_subnet(session: Session, network: VirtualNetwork, tags: Mapping[str, str] | None = None) -> None:
-    """Keep the reserved addresses of a new subnet from instances, and make it available.
+async def hold_reserved(session: Session, network: VirtualNetwork) -> None:
+    """Keep the reserved addresses of a subnet from instances."""
+    if network.allotted_block is not None:
+        await hold_all(session, network.id, reserved_addresses(network.allotted_block))
+
+
+async def make_available(session: Session, network: VirtualNetwork, tags: Mapping[str, str] | None = None) -> None:
+    """Make a new subnet available, after its reserved addresses are held.
 
     `network` is its document as oned made it: it has the tags of the VPC, which are replaced by `tags`.
     """
-    if network.allotted_block is not None:
-        await hold_all(session, network.id, reserved_addresses(network.allotted_block))
     added = tags or {}
     foreign = [tag["Key"] for tag in tags_of(network.template) if tag["Key"] not in added]
     await session.network_update(network.id, template(_WITHOUT_GROUPS, untag_text(foreign), tag_text(added)))
@@ -113,8 +117,7 @@ async def remove_subnet(session: Session, network: VirtualNetwork) -> bool:
 
 async def keep_subnet(session: Session, network: VirtualNetwork) -> None:
     """Make a subnet that was not deleted available again."""
-    if network.allotted_block is not None:
-        await hold_all(session, network.id, reserved_addresses(network.allotted_block))
+    await hold_reserved(session, network)
     await session.network_update(network.id, removal(DELETING))
 
 

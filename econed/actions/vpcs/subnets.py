@@ -15,12 +15,13 @@ from econed.actions.tagging import specified_tags
 from econed.actions.tasks import TaskGroup
 from econed.actions.vpcs.attributes import check_attribute, check_may_manage
 from econed.actions.vpcs.blocks import subnet_block
-from econed.actions.vpcs.networks import finish_subnet, remove_subnet, subnet_name
+from econed.actions.vpcs.networks import hold_reserved, make_available, remove_subnet, subnet_name
 from econed.actions.vpcs.vpcs import made_private, wait_until_gone
 from econed.actions.watch import watch_caller
 from econed.errors import EC2Error, OpenNebulaCode, OpenNebulaRefusal
 from econed.ids import SUBNET, VPC
 from econed.opennebula.documents import Right
+from econed.opennebula.networks import FIRST_RANGE
 
 if TYPE_CHECKING:
     from ipaddress import IPv4Network
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 
     from econed.actions.call import Call
     from econed.opennebula.documents import VirtualNetwork
+    from econed.opennebula.networks import AddressRange
 
 MAX_SUBNETS: Final = 200
 """Subnets of one VPC (EC2, "Amazon VPC quotas")."""
@@ -73,14 +75,15 @@ async def create_subnet(
             "The subnets of the default VPC are networks of OpenNebula: an administrator creates one with 'onevnet "
             "create FILE', and shares it with 'onevnet chmod NETWORK 640'.",
         )
-    block = _block(vpc, cidr_block)
+    block = _block(vpc, vpc.network, cidr_block)
     _check_zone(Subnet(vpc.network, vpc), zones, availability_zone, availability_zone_id)
     check_may_manage(call, vpc.network)
     if len(networks.subnets_of(vpc)) >= MAX_SUBNETS:
         raise EC2Error("SubnetLimitExceeded", "The maximum number of subnets has been reached.")
     await watch_caller(call, user.result)
     network = await _reserved(call, vpc, block)
-    await finish_subnet(call.session, network, tags)
+    await hold_reserved(call.session, network)
+    await make_available(call.session, network, tags)
     subnet = Subnet(await call.session.network_without_leases(network.id), vpc)
     place = Place(call.caller.id, region.result.name, zones)
     return {"Subnet": subnet_view(subnet, place, is_default=False)}
@@ -142,11 +145,22 @@ async def modify_subnet_attribute(
     check_attribute(call, subnet.network, given)
 
 
-def _block(vpc: Vpc, text: str) -> IPv4Network:
+def _block(vpc: Vpc, network: VirtualNetwork, text: str) -> IPv4Network:
     """Return the block for a new subnet; raises `EC2Error` IncorrectState if the VPC is not available yet."""
     if vpc.cidr is None or not vpc.is_available:
         raise EC2Error("IncorrectState", f"The vpc '{vpc.id}' is not available.")
-    return subnet_block(text, vpc.cidr)
+    block = subnet_block(text, vpc.cidr)
+    if not any(_has_all(address_range, block) for address_range in network.address_ranges):
+        raise EC2Error("InvalidSubnet.Range", f"The CIDR '{text}' is invalid.")
+    return block
+
+
+def _has_all(address_range: AddressRange, block: IPv4Network) -> bool:
+    """Whether the range from which subnets are reserved has a block: oned also takes one that ends after the range.
+
+    The owner of a VPC may make its network in OpenNebula, with any ranges.
+    """
+    return address_range.ar_id == FIRST_RANGE and all(map(address_range.covers, (block[0], block[-1])))
 
 
 def _check_zone(vpc_as_subnet: Subnet, zones: Mapping[int, str], name: str, zone_id: str) -> None:

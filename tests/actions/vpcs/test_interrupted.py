@@ -9,13 +9,16 @@ from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from econed.actions.chores import ChoreRun
+from econed.actions.vpcs.chores import settle_vpcs
+from econed.actions.vpcs.networks import keep_subnet
 from econed.catalogue import all_chores
 from econed.errors import EC2Error
 from econed.reconciler import Reconciler
 from tests.actions.networks.networks import without_rule
 from tests.actions.vpcs.test_subnets import RESERVED, held
-from tests.actions.vpcs.vpcs import create_subnet, create_vpc, number, with_template
-from tests.support.cloud import Cloud, perform
+from tests.actions.vpcs.vpcs import create_subnet, create_vpc, number, tags, with_template
+from tests.support.cloud import NOW, Cloud, perform
 from tests.support.delayed_oned import DyingOned, SteppedOned
 
 pytestmark = pytest.mark.slow
@@ -226,3 +229,71 @@ def vpc_cloud() -> Cloud:
     cloud = with_template(without_rule(Cloud()))
     create_vpc(cloud)
     return cloud
+
+
+class SteppedRound:
+    """A round of the reconciler that makes one call to oned at each step."""
+
+    def __init__(self, cloud: Cloud) -> None:
+        self._clock = cloud.clock
+        self._oned = SteppedOned(cloud.backend)
+        reconciler = Reconciler(self._oned, cloud.clock, all_chores(), Logger("test"))
+        self._round = Deferred.fromCoroutine(reconciler.round())
+
+    def step_until(self, method: str) -> None:
+        """Make calls until one of a method has been made."""
+        while method not in self._oned.step():
+            pass
+
+    def finish(self) -> None:
+        """Make all calls."""
+        while not self._round.called:
+            if not self._oned.step():
+                self._clock.advance(1)
+
+
+def test_the_reconciler_does_not_take_the_tags_of_a_subnet_that_is_made_available_meanwhile() -> None:
+    """It removes those of the VPC, which oned copies, from a subnet whose process died."""
+    cloud = with_template(without_rule(Cloud()))
+    vpc_id = create_vpc(cloud, TagSpecifications=tags("vpc", Name="vpc"))
+    specified = tags("subnet", Name="subnet")
+    creation = SteppedRequest(cloud, "CreateSubnet", VpcId=vpc_id, CidrBlock="10.9.1.0/24", TagSpecifications=specified)
+    while not subnets(cloud):
+        creation.step()
+    reconciling = SteppedRound(cloud)
+    reconciling.step_until("one.vn.hold")
+    assert creation.finish() == ""
+    reconciling.finish()
+    (subnet,) = (each for each in cloud.run("alice", "DescribeSubnets")["Subnets"] if each["VpcId"] == vpc_id)
+    assert (subnet["State"], subnet["Tags"]) == ("available", specified[0]["Tags"])
+
+
+def test_the_reconciler_does_not_delete_a_subnet_that_is_kept_meanwhile() -> None:
+    """DeleteSubnet keeps one that a machine got into; the machine may end before the reconciler comes to it."""
+    cloud = vpc_cloud()
+    (vpc_id,) = vpcs(cloud)
+    subnet_id = create_subnet(cloud, vpc_id)
+    session = cloud.call_as("alice").session
+    cloud.result(session.network_update(number(subnet_id), 'EC2_DELETING="YES"'))
+    reconciling = SteppedRound(cloud)
+    reconciling.step_until("one.vnpool.info")
+    cloud.result(keep_subnet(session, cloud.result(session.network(number(subnet_id)))))
+    reconciling.finish()
+    assert subnets(cloud) == {subnet_id: "available"}
+    assert held(cloud, subnet_id) == RESERVED
+
+
+def test_a_user_is_watched_until_their_vpcs_are_settled() -> None:
+    cloud = vpc_cloud()
+    (vpc_id,) = vpcs(cloud)
+    create_subnet(cloud, vpc_id)
+    session, user = cloud.call_as("alice").session, cloud.result(cloud.call_as("alice").session.current_user())
+
+    def is_watched_on() -> bool:
+        run = ChoreRun(session, user, NOW, True, Logger("test"))
+        cloud.result(settle_vpcs(run))
+        return run.keeps_watching
+
+    assert not is_watched_on()
+    cloud.result(session.network_update(number(vpc_id), 'EC2_CREATING="YES"'))
+    assert is_watched_on()

@@ -169,3 +169,17 @@ def test_a_subnet_is_finished_when_oned_has_made_the_reservation() -> None:
     created = cloud.result(perform(call, "CreateSubnet", {"VpcId": create_vpc(cloud), "CidrBlock": "10.9.1.0/24"}))
     assert created["Subnet"]["State"] == "available"
     assert held(cloud, created["Subnet"]["SubnetId"]) == RESERVED
+
+
+def test_a_subnet_has_only_addresses_that_the_network_of_its_vpc_has(cloud: Cloud) -> None:
+    """A network that is made in OpenNebula may have fewer than its mask says, and further ranges."""
+    text = 'AR=[TYPE="IP4",IP="10.9.0.0",SIZE="40"]\nNETWORK_ADDRESS="10.9.0.0"\nNETWORK_MASK="255.255.0.0"'
+    ranges = f'{text}\nAR=[TYPE="IP4",IP="10.9.0.40",SIZE="100"]'
+    network_id = int(cloud.as_user("alice", "one.vntemplate.instantiate", 0, "", ranges))
+    cloud.wait(2)
+    cloud.as_user("alice", "one.vn.update", network_id, 'SECURITY_GROUPS=""', 1)
+    vpc_id = f"vpc-{network_id:08d}"
+    for cidr in ("10.9.0.32/28", "10.9.0.64/28", "10.9.1.0/24"):
+        error = cloud.refusal("alice", "CreateSubnet", VpcId=vpc_id, CidrBlock=cidr)
+        assert error.code == "InvalidSubnet.Range", cidr
+    create_subnet(cloud, vpc_id, "10.9.0.16/28")
