@@ -58,7 +58,8 @@ def group_description(group: SecurityGroup) -> str:
 
 def vpc_number_of(group: SecurityGroup) -> int:
     """Return the number of the VPC of a group (`econed.ids.VPC`)."""
-    return whole_number(group.template.text(_VPC)) or DEFAULT_VPC_NUMBER
+    number = whole_number(group.template.text(_VPC))
+    return DEFAULT_VPC_NUMBER if number is None else number
 
 
 def vpc_id_of(group: SecurityGroup) -> str:

@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final, TypedDict
 
+from twisted.logger import Logger
+
 from econed.actions.action import action
 from econed.actions.inputs import AttributeBooleanValue, TagSpecification
 from econed.actions.networks.lookup import DNS_HOSTNAMES, Networks, Vpc, find_vpc, read_networks
@@ -131,7 +133,7 @@ async def delete_vpc(call: Call, *, vpc_id: str) -> None:
                 raise _has_dependencies(vpc) from refusal
 
     await call.change_all(Right.MANAGE, [vpc.network], delete)
-    await delete_groups(call, groups)
+    await delete_groups(call, filter(is_default_group, groups))
     await wait_until_gone(call, vpc.number)
 
 
@@ -173,8 +175,12 @@ async def _finished(call: Call, network_id: int) -> VirtualNetwork:
     network = await made_private(call, network_id)
     if network.state is NetworkState.ERROR:
         await call.session.network_delete(network_id)
-        reason = network.template_text("ERROR")[:200]
-        raise EC2Error("UnsupportedOperation", f"OpenNebula cannot make a network of the template for VPCs: {reason}")
+        Logger(namespace="econed.networks").error(
+            "OpenNebula cannot make a VPC of {user}: {reason}",
+            user=call.caller.name,
+            reason=network.template_text("ERROR"),
+        )
+        raise EC2Error("UnsupportedOperation", "OpenNebula cannot make a network of the template for VPCs.")
     if network.state is NetworkState.READY:
         await finish_vpc(call.session, network)
     return network
@@ -196,7 +202,7 @@ async def _own_groups(call: Call) -> Sequence[SecurityGroup]:
 
 
 async def delete_groups(call: Call, groups: Iterable[SecurityGroup]) -> None:
-    """Delete the security groups of a VPC that does not exist any more; a chore deletes those that cannot be yet."""
+    """Delete security groups of a VPC that does not exist any more; a chore deletes those that cannot be yet."""
     for group in groups:
         try:
             await call.session.security_group_delete(group.id)

@@ -5,11 +5,16 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from twisted.logger import capturedLogs
 
 from econed.actions.vpcs import vpcs as vpc_actions
+from econed.sandbox.objects.base import Kind
 from tests.actions.networks.networks import without_rule
-from tests.actions.vpcs.vpcs import TEMPLATE_TEXT, create_subnet, create_vpc, number, tags, template
+from tests.actions.vpcs.vpcs import TEMPLATE_TEXT, create_subnet, create_vpc, number, tags, template, with_template
 from tests.support.cloud import Cloud
+
+INDIVIDUAL = 0x100000000
+"""The bit in a rule for one user, or one object."""
 
 
 def groups(cloud: Cloud, vpc_id: str, user: str = "alice") -> list[dict[str, Any]]:
@@ -151,3 +156,34 @@ def test_attributes_of_a_vpc_can_be_set_to_what_they_are(cloud: Cloud, attribute
         error = cloud.refusal("alice", "ModifyVpcAttribute", VpcId=vpc_id, **refused)
         assert error.code == "UnsupportedOperation"
     assert cloud.refusal("alice", "ModifyVpcAttribute", VpcId=vpc_id).code == "InvalidParameterCombination"
+
+
+def test_who_may_delete_a_vpc_by_a_rule_does_not_lose_groups_of_their_own(cloud: Cloud) -> None:
+    vpc_id = create_vpc(cloud)
+    user, networks, rights = (INDIVIDUAL | cloud.user("bob").id, Kind.NET.bit | INDIVIDUAL | number(vpc_id), 3)
+    cloud.oneadmin("one.acl.addrule", f"{user:x}", f"{networks:x}", f"{rights:x}")
+    group = cloud.run("bob", "CreateSecurityGroup", GroupName="web", Description="web", VpcId=vpc_id)["GroupId"]
+    cloud.run("bob", "DeleteVpc", VpcId=vpc_id)
+    assert cloud.run("bob", "DescribeSecurityGroups", GroupIds=[group])["SecurityGroups"]
+
+
+def test_the_first_network_of_an_opennebula_can_be_a_vpc(cloud: Cloud) -> None:
+    """Its id is 0."""
+    vpc_id = "vpc-00000000"
+    cloud.oneadmin("one.vn.update", number(vpc_id), 'EC2_VPC="YES"\nSECURITY_GROUPS=""', 1)
+    cloud.oneadmin("one.vn.chmod", number(vpc_id), -1, -1, -1, -1, -1, -1, 1, -1, -1)
+    cloud.run("alice", "CreateSecurityGroup", GroupName="web", Description="web", VpcId=vpc_id)
+    assert [group["GroupName"] for group in groups(cloud, vpc_id)] == ["web"]
+
+
+def test_why_opennebula_cannot_make_a_network_is_in_the_log_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    cloud = with_template(without_rule(Cloud()))
+    text = 'AR=[TYPE="IP4",IP="10.9.0.0",SIZE="x"]\nEC2_CREATING="YES"'
+    monkeypatch.setattr(vpc_actions, "vpc_text", lambda *_: text)
+    with capturedLogs() as events:
+        error = cloud.refusal("alice", "CreateVpc", CidrBlock="10.9.0.0/16")
+    assert error.code == "UnsupportedOperation"
+    (reason,) = (event["reason"] for event in events if "reason" in event)
+    assert "SIZE" in reason
+    assert "SIZE" not in error.message
+    assert [vpc["IsDefault"] for vpc in cloud.run("alice", "DescribeVpcs")["Vpcs"]] == [True]
