@@ -142,6 +142,7 @@ def test_a_rule_for_a_network_shows_the_addresses_of_all_its_ranges(version: str
 def test_the_size_of_a_reservation_stays() -> None:
     demo = DemoCloud()
     network_id = demo.call("alice", "one.vn.reserve", 0, 'NAME="r" SIZE="4"')
+    demo.wait()
     assert demo.code("alice", "one.vn.update_ar", network_id, 'AR=[AR_ID="0",SIZE="3"]') == OpenNebulaCode.INTERNAL
     assert demo.code("alice", "one.vn.update_ar", network_id, 'AR=[AR_ID="0",SIZE="4"]') == 0
 
@@ -150,6 +151,7 @@ def test_the_size_of_a_reservation_stays() -> None:
 def test_an_owner_cannot_change_the_bridge_of_their_range(version: str, code: int) -> None:
     demo = DemoCloud(version=version)
     network_id = demo.call("alice", "one.vn.reserve", 0, 'NAME="r" SIZE="4"')
+    demo.wait()
     assert demo.code("alice", "one.vn.update_ar", network_id, 'AR=[AR_ID="0",BRIDGE="b",A="1"]') == code
     assert demo.document("alice", "one.vn.info", network_id).find("AR_POOL/AR/BRIDGE") is None
     assert demo.code("alice", "one.vn.update_ar", network_id, 'AR=[AR_ID="0",A="1"]') == 0
@@ -171,6 +173,7 @@ def test_a_deleted_network_of_7_x_keeps_its_name_and_the_addresses_of_its_parent
     demo = DemoCloud()
     text = 'NAME="r" SIZE="4"'
     network_id = demo.call("alice", "one.vn.reserve", 0, text)
+    demo.wait()
     assert demo.code("alice", "one.vn.delete", network_id) == 0
     assert demo.document("alice", "one.vn.info", network_id).findtext("STATE") == str(int(NetworkState.LOCK_DELETE))
     assert demo.document("alice", "one.vn.info", 0).findtext("USED_LEASES") == "4"

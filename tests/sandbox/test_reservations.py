@@ -6,6 +6,7 @@ import pytest
 
 from econed.errors import OpenNebulaCode, OpenNebulaRefusal
 from econed.opennebula.documents import VirtualNetwork
+from econed.opennebula.states import NetworkState
 from tests.support.cloud import Cloud
 
 RESERVATION = 'NAME="own"\nSIZE="16"\nAR_ID="0"\nIP="10.0.1.0"'
@@ -78,6 +79,7 @@ def test_nothing_is_reserved_from_a_reservation(version: str) -> None:
 def test_a_range_is_added_to_a_reservation_and_given_back(version: str) -> None:
     cloud = Cloud(version)
     own = int(cloud.as_user("alice", "one.vn.reserve", 0, RESERVATION))
+    cloud.wait(2)
     used = network(cloud, "oneadmin", 0).used_leases
     assert int(cloud.as_user("alice", "one.vn.reserve", 0, f'SIZE="2" NETWORK_ID="{own}"')) == own
     assert [part.size for part in network(cloud, "alice", own).address_ranges] == [16, 2]
@@ -100,6 +102,7 @@ def test_a_range_is_not_added_to_the_reservation_of_another_user() -> None:
 def test_a_reservation_with_an_address_on_hold_is_not_deleted(version: str) -> None:
     cloud = Cloud(version)
     own = int(cloud.as_user("alice", "one.vn.reserve", 0, RESERVATION))
+    cloud.wait(2)
     held = 'LEASES=[IP="10.0.1.15"]'
     cloud.as_user("alice", "one.vn.hold", own, held)
     assert refusal(cloud, "alice", "one.vn.delete", own) == OpenNebulaCode.ACTION
@@ -108,3 +111,17 @@ def test_a_reservation_with_an_address_on_hold_is_not_deleted(version: str) -> N
     cloud.as_user("alice", "one.vn.delete", own)
     cloud.wait(2)
     assert refusal(cloud, "alice", "one.vn.info", own, False) == OpenNebulaCode.NO_EXISTS
+
+
+def test_a_new_reservation_of_7_x_is_not_ready_at_once() -> None:
+    """It can be changed, but addresses are not held, and it is not deleted, before its driver has made it."""
+    cloud = Cloud("7.4")
+    own = int(cloud.as_user("alice", "one.vn.reserve", 0, RESERVATION))
+    assert network(cloud, "alice", own).state is NetworkState.LOCK_CREATE
+    cloud.as_user("alice", "one.vn.update", own, 'A="1"', 1)
+    held = 'LEASES=[IP="10.0.1.15"]'
+    assert refusal(cloud, "alice", "one.vn.hold", own, held) == OpenNebulaCode.ACTION
+    assert refusal(cloud, "alice", "one.vn.delete", own) == OpenNebulaCode.ACTION
+    cloud.wait(2)
+    assert network(cloud, "alice", own).state is NetworkState.READY
+    cloud.as_user("alice", "one.vn.hold", own, held)

@@ -1,8 +1,12 @@
-"""The calls that reserve addresses of a virtual network, as a network of the caller, and that give them back."""
+"""The calls that reserve addresses of a virtual network, as a network of the caller, and that give them back.
+
+In 7.x a reservation has its addresses at once, but it is READY, as other new networks, after a delay.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import partial
 
 from econed.opennebula.states import NetworkState
 from econed.sandbox.calls.declaration import serves
@@ -56,6 +60,7 @@ class ReservationCalls:
             raise wrong_state(_not_enough(requested.get("AR_ID")))
         if not target_id:
             cloud.networks.add(reservation)
+            cloud.call_later(cloud.delays.network, partial(_make_ready, reservation))
         return reservation.id
 
     def _existing(self, caller: User, parent: Network, target_id: int) -> Network:
@@ -77,6 +82,8 @@ class ReservationCalls:
         reservation = Network(new_id, caller.id, caller.gid, caller.name, caller.gname, name, parent_id=parent.id)
         reservation.template, reservation.cluster_ids = parent.template.copy(), set(parent.cluster_ids)
         reservation.add_default_group()
+        if self._cloud.version.is_v7:
+            reservation.state = NetworkState.LOCK_CREATE
         return reservation
 
     @serves("one.vn.free_ar", int, int)
@@ -97,6 +104,10 @@ class ReservationCalls:
             _give_back(parent, reservation.id, [address_range])
             _discharge(cloud, reservation, parent, address_range.size)
         return network_id
+
+
+def _make_ready(reservation: Network) -> None:
+    reservation.state = NetworkState.READY
 
 
 def release_reservation(cloud: Cloud, reservation: Network) -> None:
