@@ -47,7 +47,9 @@ CREATING: dict[str, tuple[tuple[str, ...], Callable[[Cloud], dict[str, Any]]]] =
     "CreatePlacementGroup": (("placement-group",), lambda cloud: {"GroupName": "apart"}),
     "CreateSecurityGroup": (("security-group",), lambda cloud: {"GroupName": "web", "Description": "web"}),
     "CreateSnapshot": (("snapshot",), lambda cloud: {"VolumeId": volume(cloud)}),
+    "CreateSubnet": (("subnet",), lambda cloud: {"VpcId": "vpc-9999999999", "CidrBlock": "10.9.1.0/24"}),
     "CreateVolume": (("volume",), lambda cloud: {"AvailabilityZone": ZONE, "Size": 1}),
+    "CreateVpc": (("vpc",), lambda cloud: {"CidrBlock": "10.9.0.0/16"}),
     "ImportKeyPair": (("key-pair",), lambda cloud: {"KeyName": "mine", "PublicKeyMaterial": ED25519.encode()}),
     "RegisterImage": (("image",), lambda cloud: {"ImageLocation": create_image(cloud, "alice", "mine", "")}),
     "RunInstances": (
@@ -75,8 +77,12 @@ def test_a_specification_that_amazon_refuses_is_refused_and_nothing_is_created(a
         ([tags(first_type, *A), tags(first_type, *B)], "InvalidParameterValue", "Duplicate tag specification"),
         ([tags(first_type, *A), tags(first_type)], "InvalidParameterValue", "Duplicate tag specification"),
         ([*of_each_type, tags(resource_types[-1])], "InvalidParameterValue", "Duplicate tag specification"),
-        ([tags("vpc", *A)], "InvalidParameterValue", "'vpc' is not a valid taggable resource type"),
-        ([tags(first_type, *A), tags("vpc")], "InvalidParameterValue", "'vpc' is not a valid taggable resource type"),
+        ([tags("fleet", *A)], "InvalidParameterValue", "'fleet' is not a valid taggable resource type"),
+        (
+            [tags(first_type, *A), tags("fleet")],
+            "InvalidParameterValue",
+            "'fleet' is not a valid taggable resource type",
+        ),
         ([{"Tags": A}], "InvalidParameterValue", "Tag specification resource type must have a value"),
     ):
         refusal = cloud.refusal("alice", action, **parameters, TagSpecifications=specifications)
