@@ -59,6 +59,68 @@ output "image" {{
 }}
 """
 
+NETWORKS = """\
+terraform {
+  required_providers {
+    aws = {
+      source = "hashicorp/aws"
+    }
+  }
+}
+
+variable "name" {}
+
+resource "aws_vpc" "main" {
+  cidr_block           = "10.50.0.0/16"
+  enable_dns_hostnames = true
+  tags                 = { Name = var.name }
+}
+
+resource "aws_subnet" "main" {
+  vpc_id     = aws_vpc.main.id
+  cidr_block = "10.50.1.0/24"
+  tags       = { Name = var.name }
+}
+
+resource "aws_security_group" "main" {
+  name   = "main"
+  vpc_id = aws_vpc.main.id
+  ingress {
+    description = var.name
+    from_port   = 22
+    to_port     = 22
+    protocol    = "tcp"
+    cidr_blocks = [aws_vpc.main.cidr_block]
+  }
+}
+
+resource "aws_security_group" "separate" {
+  name   = "separate"
+  vpc_id = aws_vpc.main.id
+}
+
+resource "aws_vpc_security_group_ingress_rule" "ssh" {
+  security_group_id = aws_security_group.separate.id
+  description       = var.name
+  cidr_ipv4         = aws_vpc.main.cidr_block
+  from_port         = 22
+  to_port           = 22
+  ip_protocol       = "tcp"
+}
+
+resource "aws_vpc_security_group_egress_rule" "ipv4" {
+  security_group_id = aws_security_group.separate.id
+  cidr_ipv4         = "0.0.0.0/0"
+  ip_protocol       = "-1"
+}
+
+resource "aws_vpc_security_group_egress_rule" "ipv6" {
+  security_group_id = aws_security_group.separate.id
+  cidr_ipv6         = "::/0"
+  ip_protocol       = "-1"
+}
+"""
+
 ASSUME_ROLE = """\
   assume_role {{
     role_arn     = "{role}"
@@ -121,6 +183,18 @@ def test_terraform_assumes_a_group_as_its_role(
     outputs = applied(terraform, cloud, alice, tmp_path, provider=provider)
     assert outputs["arn"]["value"] == f"arn:aws:sts::{alice.id:012d}:assumed-role/{cloud.prefix}/terraform"
     assert outputs["image"]["value"] == f"ami-{cloud.ami:08d}"
+
+
+def test_terraform_manages_networks_and_security_groups(
+    terraform: Callable[..., str], alice: Person, tmp_path: Path
+) -> None:
+    """After each change the plan is empty."""
+    (tmp_path / "main.tf").write_text(NETWORKS, "utf-8")
+    terraform(alice, "init", "-input=false", "-no-color")
+    for name in ("one", "two"):
+        terraform(alice, "apply", f"-var=name={name}", "-auto-approve", "-input=false", "-no-color")
+        terraform(alice, "plan", f"-var=name={name}", "-detailed-exitcode", "-input=false", "-no-color")
+    terraform(alice, "destroy", "-var=name=two", "-auto-approve", "-input=false", "-no-color")
 
 
 def applied(
