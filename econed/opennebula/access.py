@@ -12,6 +12,9 @@ _INDIVIDUAL, _GROUP, _ALL, _CLUSTER = 0x100000000, 0x200000000, 0x400000000, 0x8
 _ID = 0xFFFFFFFF
 
 
+ONEADMIN = 0
+"""The id of oneadmin."""
+
 ADMINISTRATORS = 0
 """The id of oneadmin's group, whose members have all rights."""
 

@@ -88,12 +88,13 @@ class DefaultGroups:
         return (group.id,)
 
 
-async def default_groups(call: Call, subnets: Iterable[Subnet]) -> DefaultGroups:
+async def default_groups(call: Call, subnets: Iterable[Subnet | None]) -> DefaultGroups:
     """Return the default groups of the VPCs of subnets; nothing is read for subnets of the default VPC only.
 
     The group is the one that the owner of the VPC has: others may share groups that look like it.
     """
-    owners = {subnet.vpc.number: subnet.vpc.network.uid for subnet in subnets if subnet.vpc.network is not None}
+    vpcs = [subnet.vpc for subnet in subnets if subnet is not None]
+    owners = {vpc.number: vpc.network.uid for vpc in vpcs if vpc.network is not None}
     groups = await call.session.security_groups() if owners else ()
     found = {
         number: group

@@ -27,6 +27,7 @@ from econed.opennebula.values import ipv4
 
 if TYPE_CHECKING:
     from econed.actions.call import Call
+    from econed.actions.instances.types import InstanceType
     from econed.actions.networks.lookup import Subnet
     from econed.opennebula.attributes import Attributes
     from econed.opennebula.documents import SecurityGroup, Vector
@@ -74,6 +75,20 @@ class RequestedInterface:
     description: str = ""
     groups: GroupNames = NO_GROUPS
     is_every: bool = False
+
+    @property
+    def changes_nic(self) -> bool:
+        """Whether it has another network, another address or other groups than the template's NIC."""
+        return bool(self.subnet_id or self.ip is not None or self.groups)
+
+
+@dataclass(frozen=True)
+class PlacedInterface:
+    """A requested interface, the NIC of the template at its position, and its subnet (`RequestedSubnets.of`)."""
+
+    requested: RequestedInterface
+    nic: Vector
+    subnet: Subnet | None
 
 
 @dataclass(frozen=True)
@@ -162,9 +177,13 @@ def _address(text: str) -> IPv4Address | None:
     return address
 
 
+_UNCHANGED = RequestedInterface(is_every=True)
+"""All NICs of the type as they are, but with the default groups of VPCs."""
+
+
 @dataclass(frozen=True)
 class RequestedSubnets:
-    """The subnets that a request names, by network id; and all, if it has an address or groups for the type's."""
+    """The subnets that a request names, by network id; and all, if an interface may be in a network of the type."""
 
     named: Mapping[int, Subnet]
     subnets: Sequence[Subnet] = ()
@@ -172,12 +191,16 @@ class RequestedSubnets:
     def of(self, requested: RequestedInterface, nic: Vector, user: str) -> Subnet | None:
         """Return the subnet of an interface; None if it is not known which that is, or need not be.
 
-        Without a subnet id, that is the network of the NIC in the template of a machine of `user`.
+        Without a subnet id, that is the network of the NIC in the template of a machine of `user`. It need not be known
+        if the NIC stays as it is; but without groups in a VPC of a user, it gets the default group of the VPC.
         """
         if requested.subnet_id:
             return self.named[SUBNET.parse(requested.subnet_id)]
         network = self._networks.of(nic, user)
-        return None if network is None else self._by_network[network.id]
+        subnet = None if network is None else self._by_network[network.id]
+        if requested.changes_nic:
+            return subnet
+        return subnet if subnet is not None and not subnet.vpc.is_default and not nic.get("SECURITY_GROUPS") else None
 
     @cached_property
     def _networks(self) -> NetworksOfNics:
@@ -198,36 +221,70 @@ async def requested_subnets(call: Call, requested: Sequence[RequestedInterface])
     return RequestedSubnets(named, await subnets(call) if needs_all else ())
 
 
-def launch_interfaces(
-    call: Call,
-    requested: Sequence[RequestedInterface],
-    subnets: RequestedSubnets,
-    groups: Mapping[GroupNames, Sequence[SecurityGroup]],
-    defaults: DefaultGroups,
-    attributes: Attributes,
-    zone_cluster_id: int | None,
-    min_count: int,
-) -> tuple[LaunchInterface, ...]:
-    """Return the interfaces of the machines of a launch, whose type has these attributes; none to keep the type's.
+async def with_subnets_of_type(
+    call: Call, found: RequestedSubnets, requested: Sequence[RequestedInterface], instance_type: InstanceType
+) -> RequestedSubnets:
+    """Return the subnets found for interfaces, and all others if a NIC of the type may need the group of a VPC.
 
-    Raises `EC2Error` if a subnet does not fit: InsufficientFreeAddressesInSubnet, InvalidParameterValue for an address
-    outside of it, InvalidParameterCombination if no availability zone has all subnets. Groups for all NICs of the type
-    raise AttachmentLimitExceeded if it has too many: each machine gets the text of them all.
+    The types of administrators have no subnets of users, unless a NIC names a network without its owner.
+    """
+    has_all = found.subnets or (requested and all(interface.subnet_id for interface in requested))
+    is_users = instance_type.is_of_user
+    if has_all or not any(_may_be_in_vpc(nic, is_users) for nic in instance_type.attributes.vectors("NIC")):
+        return found
+    return RequestedSubnets(found.named, await subnets(call))
+
+
+def _may_be_in_vpc(nic: Vector, is_of_user: bool) -> bool:
+    if nic.get("SECURITY_GROUPS"):
+        return False
+    has_owner = not {"NETWORK_ID", "NETWORK_UID", "NETWORK_UNAME"}.isdisjoint(nic)
+    return is_of_user if has_owner else "NETWORK" in nic
+
+
+def placed_interfaces(
+    requested: Sequence[RequestedInterface], subnets: RequestedSubnets, attributes: Attributes, user: str
+) -> tuple[PlacedInterface, ...]:
+    """Return the interfaces of the machines of a launch by `user`, whose type has these attributes.
+
+    There are none if the machines keep all NICs of the type as they are. Raises `EC2Error` AttachmentLimitExceeded if
+    all of too many are to be changed: each machine would have the text of them all.
     """
     nics = attributes.vectors("NIC")
+    if not requested and any(subnets.of(_UNCHANGED, nic, user) is not None for nic in nics):
+        requested = [_UNCHANGED]
     if requested and requested[0].is_every:
         if len(nics) > MAX_INTERFACES:
             raise _too_many_interfaces()
         requested = [requested[0]] * max(1, len(nics))
+    pairs = zip(requested, (*nics, *({},) * len(requested)), strict=False)
+    return tuple(PlacedInterface(interface, nic, subnets.of(interface, nic, user)) for interface, nic in pairs)
+
+
+def launch_interfaces(
+    call: Call,
+    placed: Iterable[PlacedInterface],
+    groups: Mapping[GroupNames, Sequence[SecurityGroup]],
+    defaults: DefaultGroups,
+    has_aliases: bool,
+    zone_cluster_id: int | None,
+    min_count: int,
+) -> tuple[LaunchInterface, ...]:
+    """Return the interfaces of the machines of a launch; none to keep the type's.
+
+    `has_aliases` says whether the type has aliases of its NICs. Raises `EC2Error` if a subnet does not fit:
+    InsufficientFreeAddressesInSubnet, InvalidParameterValue for an address outside of it, InvalidParameterCombination
+    if no availability zone has all subnets.
+    """
     protection = Protection(call.settings, call.caller.name)
     interfaces = []
-    for interface, nic in zip(requested, (*nics, *({},) * len(requested)), strict=False):
-        subnet, own_groups = subnets.of(interface, nic, call.caller.name), groups.get(interface.groups, ())
-        group_ids = [group.id for group in own_groups] or defaults.of(subnet)
-        interfaces.append(_interface(interface, subnet, nic, group_ids))
+    for interface in placed:
+        own_groups = groups.get(interface.requested.groups, ())
+        group_ids = [group.id for group in own_groups] or defaults.of(interface.subnet)
+        interfaces.append(_interface(interface.requested, interface.subnet, interface.nic, group_ids))
         if own_groups:
-            protection.check(own_groups, subnet)
-            protection.check_aliases(own_groups, bool(attributes.vectors("NIC_ALIAS")))
+            protection.check(own_groups, interface.subnet)
+            protection.check_aliases(own_groups, has_aliases)
     named = [interface.subnet for interface in interfaces if interface.subnet is not None]
     _check_zone(named, zone_cluster_id)
     for network_id, needed in Counter(subnet.network.id for subnet in named).items():
@@ -247,8 +304,9 @@ def _interface(
             "InvalidParameterCombination",
             "The instance type has no network for this network interface: specify SubnetId.",
         )
-    inherited = {name: value for name, value in nic.items() if subnet is None or name not in _REPLACED}
-    network = {} if subnet is None else {"NETWORK_ID": str(subnet.network.id)}
+    is_replaced = subnet is not None and requested.changes_nic
+    inherited = {name: value for name, value in nic.items() if not is_replaced or name not in _REPLACED}
+    network = {"NETWORK_ID": str(subnet.network.id)} if subnet is not None and is_replaced else {}
     address = {} if requested.ip is None else {"IP": str(requested.ip)}
     if subnet is not None and requested.ip is not None and not subnet.network.covers(requested.ip):
         raise EC2Error(

@@ -19,8 +19,10 @@ from econed.actions.instances.network_interfaces import (
     InterfaceSpecification,
     has_public_ip,
     launch_interfaces,
+    placed_interfaces,
     requested_interfaces,
     requested_subnets,
+    with_subnets_of_type,
 )
 from econed.actions.instances.plan import (
     MAX_COUNT,
@@ -131,6 +133,8 @@ async def run_instances(
     cluster_ids = {cluster for cluster in (zone_cluster_id, call.settings.cluster_id) if cluster is not None}
     type_name = call.settings.default_instance_type if instance_type is None else instance_type
     launched_type = instance_type_named(call, type_name, templates.result, image, **texts)
+    found_subnets = await with_subnets_of_type(call, subnets.result, requested, launched_type)
+    placed = placed_interfaces(requested, found_subnets, launched_type.attributes, call.caller.name)
     plan = LaunchPlan(
         instance_type=launched_type,
         image=image,
@@ -148,11 +152,10 @@ async def run_instances(
         devices=await block_devices(call, block_device_mappings, image, tags["volume"]),
         interfaces=launch_interfaces(
             call,
-            requested,
-            subnets.result,
+            placed,
             groups.result,
-            await default_groups(call, subnets.result.named.values()),
-            launched_type.attributes,
+            await default_groups(call, (interface.subnet for interface in placed)),
+            bool(launched_type.attributes.vectors("NIC_ALIAS")),
             zone_cluster_id,
             min_count,
         ),

@@ -7,13 +7,14 @@ replaces all attributes of the same name in the type.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Protocol
 
 from econed.actions.machines.facts import INSTANCE_TYPE
 from econed.errors import EC2Error, NotStorable
 from econed.ids import IMAGE
+from econed.opennebula.access import ADMINISTRATORS, ONEADMIN
 from econed.opennebula.attributes import Attributes, Vector
 from econed.opennebula.template import attribute, render, template
 from econed.opennebula.template_reader import read_template
@@ -30,6 +31,10 @@ class InstanceType(Protocol):
     @property
     def attributes(self) -> Attributes:
         """The attributes of its machines."""
+
+    @property
+    def is_of_user(self) -> bool:
+        """Whether it belongs to a user rather than to administrators."""
 
     def root_disk(self, image: Image) -> Vector:
         """Return the members of the DISK of the AMI."""
@@ -55,6 +60,11 @@ class TemplateType:
         """The attributes of the template."""
         return self.template.template
 
+    @property
+    def is_of_user(self) -> bool:
+        """Whether the template does not belong to oneadmin or to its group."""
+        return self.template.uid != ONEADMIN and self.template.gid != ADMINISTRATORS
+
     def root_disk(self, image: Image) -> Vector:
         """Return a DISK of the image without other members."""
         return {"IMAGE_ID": str(image.id)}
@@ -74,6 +84,7 @@ class FileType:
 
     name: str
     attributes: Attributes
+    is_of_user: bool = field(default=False, init=False)
 
     def root_disk(self, image: Image) -> Vector:
         """Return the file's DISK of the image with all its members, or a plain one if the file has none."""

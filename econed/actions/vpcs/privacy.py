@@ -12,13 +12,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from econed.errors import EC2Error
-from econed.opennebula.access import ADMINISTRATORS, Group, Operation, Resource, Rule
+from econed.opennebula.access import ADMINISTRATORS, ONEADMIN, Group, Operation, Resource, Rule
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
 _OPENING = frozenset({Operation.USE, Operation.MANAGE, Operation.ADMIN})
-_ONEADMIN = 0
 
 
 @dataclass(frozen=True)
@@ -38,7 +37,7 @@ def opening_rule(network: NewNetwork, rules: Iterable[Rule], groups: Iterable[Gr
     on all objects of the group by OpenNebula's own rules. A rule for a group counts even if the owner is its only
     member.
     """
-    insiders = {network.owner_id, _ONEADMIN}
+    insiders = {network.owner_id, ONEADMIN}
     for group in groups:
         if group.id == ADMINISTRATORS:
             insiders.update(group.user_ids)

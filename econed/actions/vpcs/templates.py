@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from econed.actions.networks.lookup import VPC_MARK
 from econed.errors import EC2Error
-from econed.opennebula.access import ADMINISTRATORS
+from econed.opennebula.access import ADMINISTRATORS, ONEADMIN
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -14,15 +14,13 @@ if TYPE_CHECKING:
     from econed.actions.call import Call
     from econed.opennebula.documents import NetworkTemplate
 
-_ONEADMIN = 0
-
 
 def marked_template(templates: Iterable[NetworkTemplate]) -> NetworkTemplate | None:
     """Return the first template with the mark; those of users do not count, who may mark templates for others."""
     marked = (
         template
         for template in templates
-        if (template.uid == _ONEADMIN or template.gid == ADMINISTRATORS)
+        if (template.uid == ONEADMIN or template.gid == ADMINISTRATORS)
         and template.template.text(VPC_MARK).upper() == "YES"
     )
     return min(marked, key=lambda template: template.id, default=None)

@@ -98,3 +98,40 @@ def test_addresses_that_are_reserved_are_given_to_no_instance(cloud: Cloud) -> N
     assert cloud.refusal("alice", "RunInstances", SubnetId=subnet_id, **LAUNCH).code == (
         "InsufficientFreeAddressesInSubnet"
     )
+
+
+@pytest.mark.parametrize(
+    "parameters",
+    [
+        {},
+        {"PrivateIpAddress": "10.9.1.9"},
+        {"NetworkInterfaces": [{"DeviceIndex": 0, "Description": "first"}]},
+    ],
+)
+def test_an_interface_of_the_type_has_the_default_group_of_its_vpc(cloud: Cloud, parameters: dict[str, Any]) -> None:
+    """OpenNebula does not filter the traffic of a NIC without groups. What else the NIC has stays."""
+    vpc_id = create_vpc(cloud)
+    subnet_id = create_subnet(cloud, vpc_id)
+    nic = f'NIC=[NETWORK_ID="{number(subnet_id)}",IP="10.9.1.9",MODEL="e1000"]'
+    add_type(cloud, nic)
+    (instance,) = cloud.run("alice", "RunInstances", **LAUNCH, InstanceType="mine", **parameters)["Instances"]
+    assert instance["SecurityGroups"] == [{"GroupId": default_group(cloud, vpc_id), "GroupName": "default"}]
+    assert (instance["SubnetId"], instance["PrivateIpAddress"]) == (subnet_id, "10.9.1.9")
+    document = cloud.as_user("alice", "one.vm.info", int(instance["InstanceId"][2:]))
+    assert "<MODEL><![CDATA[e1000]]></MODEL>" in document
+
+
+def test_an_interface_of_the_type_keeps_the_groups_that_it_has(cloud: Cloud) -> None:
+    vpc_id = create_vpc(cloud)
+    web = group(cloud, vpc_id)
+    groups = f'SECURITY_GROUPS="{number(web)}"'
+    add_type(cloud, f'NIC=[NETWORK_ID="{number(create_subnet(cloud, vpc_id))}",{groups}]')
+    (instance,) = cloud.run("alice", "RunInstances", **LAUNCH, InstanceType="mine")["Instances"]
+    assert instance["SecurityGroups"] == [{"GroupId": web, "GroupName": "web"}]
+
+
+def add_type(cloud: Cloud, nic: str) -> None:
+    """Create a template of alice that is the instance type `mine`."""
+    cloud.as_user(
+        "alice", "one.template.allocate", f'NAME="mine"\nEC2_INSTANCE_TYPE="mine"\nCPU="1"\nMEMORY="64"\n{nic}'
+    )
