@@ -131,7 +131,8 @@ async def modify_subnet_attribute(
 ) -> None:
     """Accept the values that attributes have; raises `EC2Error` UnsupportedOperation for others.
 
-    An instance gets a public address only by AssociateAddress, and IPv6 addresses where its network has them.
+    An instance gets a public address only by RunInstances or AssociateAddress, and IPv6 addresses where its network has
+    them.
     """
     (subnet,) = await find_subnets(call, [subnet_id])
     given = {

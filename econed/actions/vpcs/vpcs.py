@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final, TypedDict
 from twisted.logger import Logger
 
 from econed.actions.action import action
+from econed.actions.chores import change_unless_done
 from econed.actions.inputs import AttributeBooleanValue, TagSpecification
 from econed.actions.networks.lookup import DNS_HOSTNAMES, Networks, Vpc, find_vpc, read_networks
 from econed.actions.networks.view import Place, vpc_view
@@ -174,7 +175,7 @@ async def _finished(call: Call, network_id: int) -> VirtualNetwork:
     """Return the network of a new VPC, after it was made available unless that takes too long."""
     network = await made_private(call, network_id)
     if network.state is NetworkState.ERROR:
-        await call.session.network_delete(network_id)
+        await change_unless_done(call.session.network_delete(network_id))  # a chore may have deleted it
         Logger(namespace="econed.networks").error(
             "OpenNebula cannot make a VPC of {user}: {reason}",
             user=call.caller.name,
