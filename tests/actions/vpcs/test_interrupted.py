@@ -242,8 +242,10 @@ class SteppedRound:
 
     def step_until(self, method: str) -> None:
         """Make calls until one of a method has been made."""
-        while method not in self._oned.step():
-            pass
+        while method not in (made := self._oned.step()):
+            assert not self._round.called, f"the round has ended without {method}"
+            if not made:
+                self._clock.advance(1)
 
     def finish(self) -> None:
         """Make all calls."""
@@ -260,6 +262,7 @@ def test_the_reconciler_does_not_take_the_tags_of_a_subnet_that_is_made_availabl
     creation = SteppedRequest(cloud, "CreateSubnet", VpcId=vpc_id, CidrBlock="10.9.1.0/24", TagSpecifications=specified)
     while not subnets(cloud):
         creation.step()
+    cloud.wait(2)  # until oned has made it
     reconciling = SteppedRound(cloud)
     reconciling.step_until("one.vn.hold")
     assert creation.finish() == ""
