@@ -10,6 +10,7 @@ from collections import Counter
 from typing import TYPE_CHECKING
 
 from econed.actions.instances.network_interfaces import no_free_addresses
+from econed.actions.networks.lookup import DELETED
 from econed.errors import EC2Error, OpenNebulaCode, OpenNebulaError, OpenNebulaRefusal
 from econed.ids import SUBNET
 from econed.opennebula.networks import NetworksOfNics
@@ -49,19 +50,23 @@ def _caused(refusal: OpenNebulaRefusal, error: EC2Error) -> EC2Error:
 
 
 async def _address_refusal(call: Call, plan: LaunchPlan) -> EC2Error | None:
-    """Return the error for the subnets of the request: one has too few free addresses, or its address is in use.
+    """Return the error for the subnets of the request: one is gone, has too few free addresses, or its address is used.
 
     The address is in its subnet, as was checked before. oned has one code for all causes, so the leases of the network
     are read, as serveradmin: users see those of their own machines only. None if the cause is another.
     """
     ids = {interface.subnet.network.id for interface in plan.interfaces if interface.subnet is not None}
-    for network in await call.session.networks() if ids else ():
-        if network.id in ids and network.free < plan.min_count:
-            return no_free_addresses(SUBNET.format(network.id))
+    networks = {network.id: network for network in await call.session.networks()} if ids else {}
+    for network_id in sorted(ids):
+        network = networks.get(network_id)
+        if network is None or network.state in DELETED:
+            return SUBNET.not_found(SUBNET.format(network_id))
+        if network.free < plan.min_count:
+            return no_free_addresses(SUBNET.format(network_id))
     for interface in plan.interfaces:
         if interface.ip is not None and interface.subnet is not None:
-            network = await call.serveradmin.network(interface.subnet.network.id)
-            if network.is_leased(interface.ip):
+            with_leases = await call.serveradmin.network(interface.subnet.network.id)
+            if with_leases.is_leased(interface.ip):
                 return EC2Error("InvalidIPAddress.InUse", f"Address {interface.ip} is in use.")
     return None
 

@@ -224,6 +224,20 @@ def test_two_deletions_of_a_subnet_at_once_delete_it(steps: int) -> None:
     assert subnets(cloud) == {}
 
 
+@pytest.mark.parametrize("steps", range(6))
+def test_an_instance_gets_into_a_subnet_that_is_deleted_at_once_or_is_refused(steps: int) -> None:
+    cloud = vpc_cloud()
+    (vpc_id,) = vpcs(cloud)
+    subnet_id = create_subnet(cloud, vpc_id)
+    launch = {"ImageId": "ami-00000000", "MinCount": 1, "MaxCount": 1, "SubnetId": subnet_id}
+    launching = SteppedRequest(cloud, "RunInstances", **launch)
+    for _ in range(steps):
+        launching.step()
+    deletion = SteppedRequest(cloud, "DeleteSubnet", SubnetId=subnet_id).finish()
+    outcomes = (launching.finish(), deletion, [*subnets(cloud).values()])
+    assert outcomes in [("InvalidSubnetID.NotFound", "", []), ("", "DependencyViolation", ["available"])]
+
+
 def vpc_cloud() -> Cloud:
     """Return a cloud of the form 7.4 in which alice has a VPC."""
     cloud = with_template(without_rule(Cloud()))
