@@ -23,7 +23,7 @@ from econed.errors import EC2Error
 from econed.ids import SUBNET
 from econed.opennebula.networks import NetworksOfNics
 from econed.opennebula.template import template, vector
-from econed.opennebula.values import ipv4
+from econed.opennebula.values import ids_in, ipv4
 
 if TYPE_CHECKING:
     from econed.actions.call import Call
@@ -200,7 +200,7 @@ class RequestedSubnets:
         subnet = None if network is None else self._by_network[network.id]
         if requested.changes_nic:
             return subnet
-        return subnet if subnet is not None and not subnet.vpc.is_default and not nic.get("SECURITY_GROUPS") else None
+        return subnet if subnet is not None and not subnet.vpc.is_default and not _has_groups(nic) else None
 
     @cached_property
     def _networks(self) -> NetworksOfNics:
@@ -235,8 +235,12 @@ async def with_subnets_of_type(
     return RequestedSubnets(found.named, await subnets(call))
 
 
+def _has_groups(nic: Vector) -> bool:
+    return bool(ids_in(nic.get("SECURITY_GROUPS", "")))
+
+
 def _may_be_in_vpc(nic: Vector, is_of_user: bool) -> bool:
-    if nic.get("SECURITY_GROUPS"):
+    if _has_groups(nic):
         return False
     has_owner = not {"NETWORK_ID", "NETWORK_UID", "NETWORK_UNAME"}.isdisjoint(nic)
     return is_of_user if has_owner else "NETWORK" in nic

@@ -112,7 +112,7 @@ def test_an_interface_of_the_type_has_the_default_group_of_its_vpc(cloud: Cloud,
     """OpenNebula does not filter the traffic of a NIC without groups. What else the NIC has stays."""
     vpc_id = create_vpc(cloud)
     subnet_id = create_subnet(cloud, vpc_id)
-    nic = f'NIC=[NETWORK_ID="{number(subnet_id)}",IP="10.9.1.9",MODEL="e1000"]'
+    nic = f'NIC=[NETWORK_ID="{number(subnet_id)}",IP="10.9.1.9",MODEL="e1000",SECURITY_GROUPS=","]'
     add_type(cloud, nic)
     (instance,) = cloud.run("alice", "RunInstances", **LAUNCH, InstanceType="mine", **parameters)["Instances"]
     assert instance["SecurityGroups"] == [{"GroupId": default_group(cloud, vpc_id), "GroupName": "default"}]
