@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Protocol
 from econed.actions.machines.facts import INSTANCE_TYPE
 from econed.errors import EC2Error, NotStorable
 from econed.ids import IMAGE
-from econed.opennebula.access import ADMINISTRATORS, ONEADMIN
+from econed.opennebula.access import ONEADMIN
 from econed.opennebula.attributes import Attributes, Vector
 from econed.opennebula.template import attribute, render, template
 from econed.opennebula.template_reader import read_template
@@ -62,8 +62,8 @@ class TemplateType:
 
     @property
     def is_of_user(self) -> bool:
-        """Whether the template does not belong to oneadmin or to its group."""
-        return self.template.uid != ONEADMIN and self.template.gid != ADMINISTRATORS
+        """Whether the template does not belong to oneadmin."""
+        return self.template.uid != ONEADMIN
 
     def root_disk(self, image: Image) -> Vector:
         """Return a DISK of the image without other members."""
