@@ -17,7 +17,7 @@ TEST_PACKAGES := rpm mmdebstrap logrotate systemd jq \
 NO_START := /usr/sbin/policy-rc.d
 
 # The whole test suite, and the tests that depend on botocore's model.
-PYTEST := -n 3 --dist worksteal -m "not live"
+PYTEST := -n 4 --dist worksteal -m "not live"
 WIRE_TESTS := $(wildcard tests/wire tests/test_wire*.py tests/test_dispatch.py tests/test_botocore.py)
 
 # A stamp file in a virtual environment marks that the requirements of that name are installed.
