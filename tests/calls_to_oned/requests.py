@@ -59,6 +59,7 @@ _OF_IMAGES: Mapping[str, Request] = {
 
 _OF_INSTANCES: Mapping[str, Request] = {
     "DescribeInstanceStatus": lambda t, n: {"InstanceIds": [t.running[n]]},
+    "DescribeInstanceAttribute": lambda t, n: {"InstanceId": t.running[n], "Attribute": "userData"},
     "DescribeInstanceCreditSpecifications": lambda t, n: {},
     "DescribeInstances": lambda t, n: {},
     "ModifyInstanceAttribute": lambda t, n: {"InstanceId": t.running[n], "Groups": ["sg-00000000"]},

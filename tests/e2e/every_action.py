@@ -297,6 +297,10 @@ _OF_OPTIONS: Mapping[str, _Make] = {
     **dict.fromkeys(
         ("MonitorInstances", "UnmonitorInstances"), lambda t: (Example({"InstanceIds": [t.instance]}, NO_INSTANCE),)
     ),
+    "DescribeInstanceAttribute": lambda t: (
+        Example({"InstanceId": t.instance, "Attribute": "userData"}, NO_INSTANCE),
+        Example({"InstanceId": t.instance, "Attribute": "disableApiTermination"}, NO_INSTANCE),
+    ),
     "DescribeInstanceCreditSpecifications": lambda _: (Example({}),),
 }
 

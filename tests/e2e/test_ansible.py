@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import pytest
 import yaml
 
 from tests.e2e.every_credential import role_arn
@@ -14,6 +15,8 @@ from tests.support.configured_clients import run, variables
 from tests.support.econed_process import Econed, Person
 from tests.support.furnished_cloud import FurnishedCloud
 from tests.support.tools import require_tool
+
+ON_A_SANDBOX_OF_7 = pytest.mark.parametrize("cloud", ["7.4"], indirect=True, scope="session")
 
 
 def test_ansible_logs_in_with_credentials_of_every_kind(
@@ -48,6 +51,37 @@ def test_ansible_assumes_a_group_as_a_role(
     ]
     (caller,) = played(tasks, alice, lenient_econed, tmp_path)
     assert caller["arn"] == f"arn:aws:sts::{alice.id:012d}:assumed-role/{cloud.prefix}/ansible"
+
+
+@ON_A_SANDBOX_OF_7
+def test_ansible_runs_an_instance_once(
+    lenient_econed: Econed, cloud: FurnishedCloud, alice: Person, tmp_path: Path
+) -> None:
+    """The second time there is nothing to change; then the instance is terminated."""
+    instance = {
+        "name": f"ansible {cloud.prefix}",
+        "image_id": f"ami-{cloud.ami:08d}",
+        "instance_type": cloud.instance_type,
+        "user_data": "#!/bin/sh",
+        "state": "running",
+    }
+    tasks: list[dict[str, Any]] = [
+        {"amazon.aws.ec2_instance": instance, "register": "first"},
+        {"amazon.aws.ec2_instance": instance, "register": "second"},
+        {
+            "amazon.aws.ec2_instance": {"instance_ids": "{{ first.instance_ids }}", "state": "absent"},
+            "register": "third",
+        },
+        {
+            "ansible.builtin.copy": {
+                "content": "{{ [first, second, third] | to_json }}",
+                "dest": str(tmp_path / "results"),
+            }
+        },
+    ]
+    first, second, third = played(tasks, alice, lenient_econed, tmp_path)
+    assert [first["changed"], second["changed"], third["changed"]] == [True, False, True]
+    assert second["instance_ids"] == first["instance_ids"]
 
 
 def test_ansible_manages_a_vpc_with_a_subnet_and_a_security_group(

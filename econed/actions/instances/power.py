@@ -230,13 +230,18 @@ def _state_change(change: _Change, before: VirtualMachine) -> InstanceStateChang
     }
 
 
+def is_protected(machine: VirtualMachine) -> bool:
+    """Whether a lock in OpenNebula protects a machine from being stopped and terminated."""
+    return machine.lock is not None and machine.lock.level in _PROTECTING_LOCKS
+
+
 def _check_allowed(change: _Change, machine: VirtualMachine) -> None:
     state = state_of(machine)
     if state in change.already_in:
         return
     if state not in change.allowed_from:
         raise _incorrect_state(change, machine)
-    if change.protection and machine.lock is not None and machine.lock.level in _PROTECTING_LOCKS:
+    if change.protection and is_protected(machine):
         raise EC2Error(
             "OperationNotPermitted",
             f"The instance '{INSTANCE.format(machine.id)}' may not be {change.past_participle}. "
