@@ -14,7 +14,11 @@ from econed.ids import INSTANCE, SUBNET, account_id, allocation_id, association_
 from econed.opennebula.states import VmState
 
 if TYPE_CHECKING:
-    from types_boto3_ec2.type_defs import AddressTypeDef, InstanceNetworkInterfaceAssociationTypeDef
+    from types_boto3_ec2.type_defs import (
+        AddressTypeDef,
+        InstanceNetworkInterfaceAssociationTypeDef,
+        NetworkInterfaceAssociationTypeDef,
+    )
 
     from econed.actions.addresses.records import Address, Association, Pool
     from econed.opennebula.documents import Nic, VirtualMachine
@@ -81,6 +85,16 @@ def association_view(address: Address) -> InstanceNetworkInterfaceAssociationTyp
     """Return an address as the association of an interface in DescribeInstances; as Amazon's if it is no elastic IP."""
     owner = "amazon" if address.is_auto_assigned else account_id(address.uid)
     return {"PublicIp": str(address.ip), "PublicDnsName": "", "IpOwnerId": owner}
+
+
+def association_ids(address: LinkedAddress) -> NetworkInterfaceAssociationTypeDef:
+    """Return the ids of an associated elastic IP; none for an address that is no elastic IP."""
+    if address.is_auto_assigned:
+        return {}
+    return {
+        "AllocationId": allocation_id(address.ip),
+        "AssociationId": association_id(address.ip, address.association.number),
+    }
 
 
 def address_view(

@@ -1,6 +1,6 @@
 """The filters of DescribeInstances and DescribeInstanceStatus: every documented filter on a field that instances have.
 
-Filters on fields that instances never have here (spot requests, placement groups, IAM profiles, …) are accepted and
+Filters on fields that instances never have here (spot requests, hosts, IAM profiles, …) are accepted and
 match nothing, as on Amazon for an instance without them.
 """
 
@@ -8,12 +8,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from econed.actions.addresses.view import association_ids
 from econed.actions.filters import Filters, Values, field, no_values, tag_filters
+from econed.actions.machines.interface_facts import tagged_interfaces
 
 if TYPE_CHECKING:
+    from types_boto3_ec2.type_defs import ReservationTypeDef
+
+    from econed.actions.addresses.view import PublicAddresses
     from econed.actions.inputs import Filter
+    from econed.opennebula.documents import VirtualMachine
 
 _TERMINATED_NAME = "terminated"
 _TERMINATED_CODE = "48"
@@ -26,11 +32,6 @@ _NEVER_SET = (
     "iam-instance-profile.id",
     "instance-lifecycle",
     "kernel-id",
-    "network-interface.addresses.association.association-id",
-    "network-interface.association.allocation-id",
-    "network-interface.association.association-id",
-    "network-interface.tag-key",
-    "network-interface.tag-value",
     "outpost-arn",
     "placement-partition-number",
     "platform",
@@ -48,6 +49,8 @@ def _fields(paths: Mapping[str, Sequence[str]]) -> Mapping[str, Values]:
 
 _INTERFACE = "NetworkInterfaces"
 _ATTACHMENT = (_INTERFACE, "Attachment")
+_INTERFACE_TAGS = "InterfaceTags"
+_ELASTIC_IPS = "ElasticIps"
 _MAPPING = "BlockDeviceMappings"
 _METADATA = "MetadataOptions"
 
@@ -88,6 +91,7 @@ _FIELD_PATHS: Mapping[str, Sequence[str]] = {
     "metadata-options.instance-metadata-tags": (_METADATA, "InstanceMetadataTags"),
     "metadata-options.state": (_METADATA, "State"),
     "monitoring-state": ("Monitoring", "State"),
+    "network-interface.addresses.association.association-id": (_ELASTIC_IPS, "AssociationId"),
     "network-interface.addresses.association.ip-owner-id": (
         _INTERFACE,
         "PrivateIpAddresses",
@@ -97,6 +101,8 @@ _FIELD_PATHS: Mapping[str, Sequence[str]] = {
     "network-interface.addresses.association.public-ip": (_INTERFACE, "PrivateIpAddresses", "Association", "PublicIp"),
     "network-interface.addresses.primary": (_INTERFACE, "PrivateIpAddresses", "Primary"),
     "network-interface.addresses.private-ip-address": (_INTERFACE, "PrivateIpAddresses", "PrivateIpAddress"),
+    "network-interface.association.allocation-id": (_ELASTIC_IPS, "AllocationId"),
+    "network-interface.association.association-id": (_ELASTIC_IPS, "AssociationId"),
     "network-interface.association.ip-owner-id": (_INTERFACE, "Association", "IpOwnerId"),
     "network-interface.association.public-ip": (_INTERFACE, "Association", "PublicIp"),
     "network-interface.attachment.attach-time": (*_ATTACHMENT, "AttachTime"),
@@ -115,6 +121,8 @@ _FIELD_PATHS: Mapping[str, Sequence[str]] = {
     "network-interface.source-dest-check": (_INTERFACE, "SourceDestCheck"),
     "network-interface.status": (_INTERFACE, "Status"),
     "network-interface.subnet-id": (_INTERFACE, "SubnetId"),
+    "network-interface.tag-key": (_INTERFACE_TAGS, "Key"),
+    "network-interface.tag-value": (_INTERFACE_TAGS, "Value"),
     "network-interface.vpc-id": (_INTERFACE, "VpcId"),
     "owner-id": ("OwnerId",),
     "placement-group-name": ("Placement", "GroupName"),
@@ -138,7 +146,7 @@ _FIELD_PATHS: Mapping[str, Sequence[str]] = {
 INSTANCE_FILTERS = Filters(
     MappingProxyType({**dict.fromkeys(_NEVER_SET, no_values), **_fields(_FIELD_PATHS), **tag_filters()})
 )
-"""The filters of DescribeInstances, for an instance to which ReservationId and OwnerId of its reservation are added."""
+"""The filters of DescribeInstances, for an instance as `filtered_instance` returns it."""
 
 STATUS_FILTERS = Filters(
     MappingProxyType(
@@ -162,6 +170,23 @@ STATUS_FILTERS = Filters(
     )
 )
 """The filters of DescribeInstanceStatus."""
+
+
+def filtered_instance(
+    reservation: ReservationTypeDef, machine: VirtualMachine, addresses: PublicAddresses
+) -> dict[str, Any]:
+    """Return the only instance of a reservation, with what its filters are about and EC2 does not show in it.
+
+    These are ReservationId and OwnerId of the reservation, and tags and ids of elastic IPs of its network interfaces.
+    """
+    linked = (addresses.on(machine, nic) for nic in machine.nics)
+    return {
+        **reservation["Instances"][0],
+        "OwnerId": reservation["OwnerId"],
+        "ReservationId": reservation["ReservationId"],
+        _INTERFACE_TAGS: [tag for _, tags in tagged_interfaces(machine) for tag in tags],
+        _ELASTIC_IPS: [association_ids(address) for address in linked if address is not None],
+    }
 
 
 def may_match_terminated(filters: Sequence[Filter] | None) -> bool:

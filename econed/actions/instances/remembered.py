@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Final, TypeAlias, TypeVar, cast
 from econed.actions.addresses.store import address_store
 from econed.actions.addresses.view import PublicAddresses
 from econed.actions.filters import Selection, Texts
+from econed.actions.instances.filters import filtered_instance
 from econed.actions.instances.view import depends_on_time, reservation_view
 from econed.actions.machines.lookup import read_instances
 from econed.actions.networks.lookup import NO_VPC_IDS, read_vpc_ids
@@ -170,13 +171,8 @@ class InstanceList:
         reservation = reservation_view(
             listed, surroundings.clusters, self.call.now, surroundings.addresses, surroundings.vpc_ids
         )
-        texts = await self.selection.texts(
-            {
-                **reservation["Instances"][0],
-                "OwnerId": reservation["OwnerId"],
-                "ReservationId": reservation["ReservationId"],
-            }
-        )
+        item = filtered_instance(reservation, listed, surroundings.addresses) if self.selection.names else {}
+        texts = await self.selection.texts(item)
         is_selected = await self.selection.matches_texts(texts)
         self._remember(listed, reservation, texts, is_selected=is_selected)
         return reservation if is_selected else None

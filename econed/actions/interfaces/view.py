@@ -5,12 +5,12 @@ from __future__ import annotations
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, cast
 
-from econed.actions.addresses.view import association_view
+from econed.actions.addresses.view import association_ids, association_view
 from econed.actions.filters import Filters, Values, field, tag_filters
 from econed.actions.instances.view import interface_view
 from econed.actions.machines.interface_facts import interface_tags
 from econed.actions.machines.placement import availability_zone_of
-from econed.ids import INSTANCE, allocation_id, association_id
+from econed.ids import INSTANCE
 
 if TYPE_CHECKING:
     from types_boto3_ec2.type_defs import NetworkInterfaceAssociationTypeDef, NetworkInterfaceTypeDef
@@ -95,8 +95,4 @@ def network_interface_view(interface: Interface, surroundings: Surroundings) -> 
 
 
 def _association(address: LinkedAddress) -> NetworkInterfaceAssociationTypeDef:
-    ids: NetworkInterfaceAssociationTypeDef = {
-        "AllocationId": allocation_id(address.ip),
-        "AssociationId": association_id(address.ip, address.association.number),
-    }
-    return {**association_view(address), **({} if address.is_auto_assigned else ids)}
+    return {**association_view(address), **association_ids(address)}

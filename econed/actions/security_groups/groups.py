@@ -143,7 +143,7 @@ async def describe_security_groups(
     max_results: int | None = None,
     next_token: str | None = None,
 ) -> DescribeSecurityGroupsResult:
-    """List the groups that the caller may use, lowest id first; raises the errors of `find_groups`."""
+    """List the groups that the caller may use, lowest id first (EC2 DescribeSecurityGroups)."""
     selection = _FILTERS.selection(filters, call.budget)
     paging = Paging.of(_LISTING, max_results, next_token, ids=[*group_ids, *group_names])
     if group_ids or group_names:

@@ -149,6 +149,26 @@ def test_an_elastic_ip_is_shown_with_its_ids() -> None:
     for name in ("association.allocation-id", "association.association-id", "association.public-ip"):
         value = shown[{"allocation-id": "AllocationId", "association-id": "AssociationId"}.get(name[12:], "PublicIp")]
         assert filtered(cloud, name, value) == [interface["NetworkInterfaceId"]]
+        assert described(cloud, f"network-interface.{name}", value) == [instance_id]
+        assert described(cloud, f"network-interface.{name}", "other") == []
+
+
+def test_an_instance_is_found_by_the_tags_of_its_interfaces() -> None:
+    cloud = Cloud(vms=2)
+    interface_id = interfaces(cloud)[1]["NetworkInterfaceId"]
+    cloud.run("alice", "CreateTags", Resources=[interface_id], Tags=[{"Key": "env", "Value": "prod"}])
+    for name, value in (("tag-key", "env"), ("tag-value", "pr*")):
+        assert described(cloud, f"network-interface.{name}", value) == ["i-00000001"]
+        assert described(cloud, f"network-interface.{name}", "other") == []
+    cloud.run("alice", "DeleteTags", Resources=[interface_id], Tags=[{"Key": "env"}])
+    assert described(cloud, "network-interface.tag-key", "env") == []
+
+
+def described(cloud: Cloud, name: str, value: str) -> list[str]:
+    """Return the ids of the instances with a value of a filter of DescribeInstances."""
+    filters = [{"Name": name, "Values": [value]}]
+    reservations = cloud.run("alice", "DescribeInstances", Filters=filters)["Reservations"]
+    return [instance["InstanceId"] for reservation in reservations for instance in reservation["Instances"]]
 
 
 def test_attributes_are_changed_and_read_back(cloud: Cloud) -> None:
