@@ -56,7 +56,7 @@ async def authorize_security_group_ingress(
     source_security_group_owner_id: str | None = None,
     tag_specifications: Sequence[TagSpecification] = (),
 ) -> AuthorizeResult:
-    """Allow traffic to the instances of a group; raises the errors of `_authorize`."""
+    """Allow traffic to the instances of a group (EC2 AuthorizeSecurityGroupIngress)."""
     flat = FlatPermission(
         ip_protocol, from_port, to_port, cidr_ip, source_security_group_name, source_security_group_owner_id
     )
@@ -78,7 +78,7 @@ async def authorize_security_group_egress(
     source_security_group_owner_id: str | None = None,
     tag_specifications: Sequence[TagSpecification] = (),
 ) -> AuthorizeResult:
-    """Allow traffic from the instances of a group; raises the errors of `_authorize`."""
+    """Allow traffic from the instances of a group (EC2 AuthorizeSecurityGroupEgress)."""
     flat = FlatPermission(
         ip_protocol, from_port, to_port, cidr_ip, source_security_group_name, source_security_group_owner_id
     )
@@ -101,7 +101,7 @@ async def revoke_security_group_ingress(
     source_security_group_name: str | None = None,
     source_security_group_owner_id: str | None = None,
 ) -> RevokeResult:
-    """Remove rules for traffic to the instances of a group; raises the errors of `_revoke`."""
+    """Remove rules for traffic to the instances of a group (EC2 RevokeSecurityGroupIngress)."""
     flat = FlatPermission(
         ip_protocol, from_port, to_port, cidr_ip, source_security_group_name, source_security_group_owner_id
     )
@@ -123,7 +123,7 @@ async def revoke_security_group_egress(
     source_security_group_name: str | None = None,
     source_security_group_owner_id: str | None = None,
 ) -> RevokeResult:
-    """Remove rules for traffic from the instances of a group; raises the errors of `_revoke`."""
+    """Remove rules for traffic from the instances of a group (EC2 RevokeSecurityGroupEgress)."""
     flat = FlatPermission(
         ip_protocol, from_port, to_port, cidr_ip, source_security_group_name, source_security_group_owner_id
     )

@@ -151,7 +151,7 @@ async def update_security_group_rule_descriptions_ingress(
     ip_permissions: Sequence[IpPermission] = (),
     security_group_rule_descriptions: Sequence[RuleDescription] = (),
 ) -> ChangeResult:
-    """Change the descriptions of rules for traffic to the instances of a group; raises the errors of `_describe`."""
+    """Change the descriptions of rules for traffic to the instances of a group."""
     id_and_name = (group_id, group_name)
     return await _describe(call, id_and_name, ip_permissions, security_group_rule_descriptions, is_egress=False)
 
@@ -165,7 +165,7 @@ async def update_security_group_rule_descriptions_egress(
     ip_permissions: Sequence[IpPermission] = (),
     security_group_rule_descriptions: Sequence[RuleDescription] = (),
 ) -> ChangeResult:
-    """Change the descriptions of rules for traffic from the instances of a group; raises the errors of `_describe`."""
+    """Change the descriptions of rules for traffic from the instances of a group."""
     id_and_name = (group_id, group_name)
     return await _describe(call, id_and_name, ip_permissions, security_group_rule_descriptions, is_egress=True)
 
