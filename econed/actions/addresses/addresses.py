@@ -300,7 +300,10 @@ async def _target(
                 return machine, Target(machine.id, nic.ip, nic.nic_id)
             break
     missing = f"the private address '{private_ip}'" if private_ip else "a private IPv4 address"
-    raise EC2Error("InvalidParameterValue", f"'{instance_id or network_interface_id}' does not have {missing}.")
+    raise EC2Error(
+        "InvalidParameterValue",
+        f"'{instance_id or network_interface_id}' does not have {missing} on a network of the cloud.",
+    )
 
 
 def _requested_addresses(

@@ -18,6 +18,7 @@ from econed.actions.addresses.records import Address, Association, AssociationSt
 from econed.actions.addresses.view import has_ended
 from econed.errors import EC2Error, OpenNebulaRefusal, ScriptFailed
 from econed.ids import ASSOCIATION_DIGITS
+from econed.opennebula.access import ONEADMIN
 from econed.opennebula.networks import without_address_ranges
 
 if TYPE_CHECKING:
@@ -55,14 +56,22 @@ async def is_leased(session: Session, serveradmin: Session, machine: VirtualMach
 async def _is_in_network(serveradmin: Session, network: VirtualNetwork, ip: IPv4Address) -> bool:
     """Whether an address really belongs to a network: to a reservation only if its parent gave it the address.
 
-    A reservation belongs to a user, and oned lets it extend beyond the end of the parent's range. The parent is read as
-    serveradmin: the user of a reservation need not be the user who made it, and may have no right on the parent.
+    Only the networks of administrators count. Users choose the addresses of their own, such as their VPCs, which
+    may be those of machines of others elsewhere; the scripts know an instance by nothing but its address. A
+    reservation belongs to a user, and oned lets it extend beyond the end of the parent's range. The parent is read
+    as serveradmin: the user of a reservation need not be the user who made it, and may have no right on the parent.
     """
     if network.parent_network_id is None:
-        return True
+        return _is_of_an_administrator(network)
     parent = await serveradmin.network(network.parent_network_id)
     has_address = any(range_.covers(ip) for range_ in parent.address_ranges)
-    return has_address and any(lease.ip == ip for lease in parent.leases_to(network.id))
+    is_given = has_address and any(lease.ip == ip for lease in parent.leases_to(network.id))
+    return is_given and _is_of_an_administrator(parent)
+
+
+def _is_of_an_administrator(network: VirtualNetwork) -> bool:
+    """Whether a network belongs to oneadmin or to oneadmin's group: no user can give a network to them."""
+    return ONEADMIN in (network.uid, network.gid)
 
 
 @dataclass(frozen=True)

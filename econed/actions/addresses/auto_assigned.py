@@ -112,6 +112,6 @@ async def _target(call: Call, machine: VirtualMachine) -> Target:
     if nic is None or nic.ip is None or not await is_leased(call.session, call.serveradmin, machine, nic):
         raise EC2Error(
             "InvalidParameterCombination",
-            "A public IP address requires a network interface with a private IPv4 address.",
+            "A public IP address requires a network interface with a private IPv4 address on a network of the cloud.",
         )
     return Target(machine.id, nic.ip, nic.nic_id)

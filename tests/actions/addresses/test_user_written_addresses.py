@@ -218,6 +218,21 @@ def test_an_address_of_a_reservation_must_be_leased_to_it_by_its_parent(cloud: A
     assert cloud.fake_scripts.runs == [("associate", ip, "10.0.16.1")]
 
 
+@pytest.mark.parametrize("is_reserved", [False, True])
+def test_an_address_of_a_network_that_a_user_made_is_not_associated(cloud: AddressCloud, is_reserved: bool) -> None:
+    """Alice may have chosen the address of bob's machine on another network, for her VPC for example."""
+    network, instance, ip = 0, cloud.run_instance(), cloud.allocate()
+    if is_reserved:
+        network = reserve(cloud, "10.0.16.0", 4)
+        instance = instantiate(cloud, f'NETWORK_ID="{network}"')
+    cloud.oneadmin("one.vn.chown", 0, 2, 1)
+    assert cloud.refusal("alice", "AssociateAddress", PublicIp=ip, InstanceId=instance).code == "InvalidParameterValue"
+    check_not_associated(cloud, ip)
+    cloud.oneadmin("one.vn.chown", 0, 0, 1)
+    cloud.run("alice", "AssociateAddress", PublicIp=ip, InstanceId=instance)
+    assert cloud.fake_scripts.runs == [("associate", ip, cloud.private_ip(instance))]
+
+
 # Associations on record
 
 
