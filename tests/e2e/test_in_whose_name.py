@@ -22,7 +22,12 @@ from tests.support.furnished_cloud import FurnishedCloud
 
 SERVICES = {action.name: action.service for action in all_actions()}
 ACTIONS = sorted(SERVICES)
-WITHOUT_DRY_RUN = frozenset({"ModifySubnetAttribute", "ModifyVpcAttribute"})
+WITHOUT_DRY_RUN = frozenset(
+    {
+        *("DescribeExportTasks", "DescribeHosts", "DescribeIamInstanceProfileAssociations", "DescribeIdFormat"),
+        *("ModifySubnetAttribute", "ModifyVpcAttribute"),
+    }
+)
 """Actions of EC2 that have no parameter DryRun on Amazon."""
 
 OF_EC2 = sorted(name for name, service in SERVICES.items() if service is EC2 and name not in WITHOUT_DRY_RUN)

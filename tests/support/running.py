@@ -12,7 +12,7 @@ from pathlib import Path
 
 from tests.support.tools import require_tool
 
-LONG = 120
+LONG = 300
 """Seconds after which a command is taken to hang."""
 
 _STOPPING = 10

@@ -128,7 +128,7 @@ def test_the_metrics_of_one_process_match_what_clients_did(tmp_path: Path, port:
             ("DescribeInstances", "ok"): 3,
             ("StartInstances", "InvalidInstanceID.NotFound"): 1,
             ("DescribeRegions", "AuthFailure"): 1,
-            ("unknown", "InvalidAction"): 1,
+            ("unknown", "UnsupportedOperation"): 1,
         }
         assert values["econed_request_duration_seconds_count", "DescribeInstances"] == 3
         assert 0 < values["econed_request_duration_seconds_sum", "DescribeInstances"] < STARTING
