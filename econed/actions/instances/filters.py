@@ -32,6 +32,18 @@ _NEVER_SET = (
     "iam-instance-profile.id",
     "instance-lifecycle",
     "kernel-id",
+    "network-interface.addresses.association.carrier-ip",
+    "network-interface.addresses.association.customer-owned-ip",
+    "network-interface.association.carrier-ip",
+    "network-interface.association.customer-owned-ip",
+    "network-interface.deny-all-igw-traffic",
+    "network-interface.ipv4-prefixes.ipv4-prefix",
+    "network-interface.ipv6-native",
+    "network-interface.ipv6-prefixes.ipv6-prefix",
+    "network-interface.operator.managed",
+    "network-interface.operator.principal",
+    "network-interface.outpost-arn",
+    "network-interface.requester-id",
     "outpost-arn",
     "placement-partition-number",
     "platform",
@@ -49,6 +61,7 @@ def _fields(paths: Mapping[str, Sequence[str]]) -> Mapping[str, Values]:
 
 _INTERFACE = "NetworkInterfaces"
 _ATTACHMENT = (_INTERFACE, "Attachment")
+_ADDRESSES = (_INTERFACE, "PrivateIpAddresses")
 _INTERFACE_TAGS = "InterfaceTags"
 _ELASTIC_IPS = "ElasticIps"
 _MAPPING = "BlockDeviceMappings"
@@ -91,33 +104,37 @@ _FIELD_PATHS: Mapping[str, Sequence[str]] = {
     "metadata-options.instance-metadata-tags": (_METADATA, "InstanceMetadataTags"),
     "metadata-options.state": (_METADATA, "State"),
     "monitoring-state": ("Monitoring", "State"),
+    "network-interface.addresses.association.allocation-id": (_ELASTIC_IPS, "AllocationId"),
     "network-interface.addresses.association.association-id": (_ELASTIC_IPS, "AssociationId"),
-    "network-interface.addresses.association.ip-owner-id": (
-        _INTERFACE,
-        "PrivateIpAddresses",
-        "Association",
-        "IpOwnerId",
-    ),
-    "network-interface.addresses.association.public-ip": (_INTERFACE, "PrivateIpAddresses", "Association", "PublicIp"),
-    "network-interface.addresses.primary": (_INTERFACE, "PrivateIpAddresses", "Primary"),
-    "network-interface.addresses.private-ip-address": (_INTERFACE, "PrivateIpAddresses", "PrivateIpAddress"),
+    "network-interface.addresses.association.ip-owner-id": (*_ADDRESSES, "Association", "IpOwnerId"),
+    "network-interface.addresses.association.public-dns-name": (*_ADDRESSES, "Association", "PublicDnsName"),
+    "network-interface.addresses.association.public-ip": (*_ADDRESSES, "Association", "PublicIp"),
+    "network-interface.addresses.primary": (*_ADDRESSES, "Primary"),
+    "network-interface.addresses.private-dns-name": (*_ADDRESSES, "PrivateDnsName"),
+    "network-interface.addresses.private-ip-address": (*_ADDRESSES, "PrivateIpAddress"),
     "network-interface.association.allocation-id": (_ELASTIC_IPS, "AllocationId"),
     "network-interface.association.association-id": (_ELASTIC_IPS, "AssociationId"),
     "network-interface.association.ip-owner-id": (_INTERFACE, "Association", "IpOwnerId"),
+    "network-interface.association.public-dns-name": (_INTERFACE, "Association", "PublicDnsName"),
     "network-interface.association.public-ip": (_INTERFACE, "Association", "PublicIp"),
     "network-interface.attachment.attach-time": (*_ATTACHMENT, "AttachTime"),
     "network-interface.attachment.attachment-id": (*_ATTACHMENT, "AttachmentId"),
     "network-interface.attachment.delete-on-termination": (*_ATTACHMENT, "DeleteOnTermination"),
     "network-interface.attachment.device-index": (*_ATTACHMENT, "DeviceIndex"),
+    "network-interface.attachment.network-card-index": (*_ATTACHMENT, "NetworkCardIndex"),
     "network-interface.attachment.status": (*_ATTACHMENT, "Status"),
     "network-interface.description": (_INTERFACE, "Description"),
     "network-interface.group-id": (_INTERFACE, "Groups", "GroupId"),
     "network-interface.group-name": (_INTERFACE, "Groups", "GroupName"),
+    "network-interface.ipv6-address": (_INTERFACE, "Ipv6Addresses", "Ipv6Address"),
     "network-interface.ipv6-addresses.ipv6-address": (_INTERFACE, "Ipv6Addresses", "Ipv6Address"),
+    "network-interface.ipv6-addresses.is-primary-ipv6": (_INTERFACE, "Ipv6Addresses", "IsPrimaryIpv6"),
     "network-interface.mac-address": (_INTERFACE, "MacAddress"),
     "network-interface.network-interface-id": (_INTERFACE, "NetworkInterfaceId"),
     "network-interface.owner-id": (_INTERFACE, "OwnerId"),
+    "network-interface.private-dns-name": (_INTERFACE, "PrivateDnsName"),
     "network-interface.private-ip-address": (_INTERFACE, "PrivateIpAddress"),
+    "network-interface.public-dns-name": (_INTERFACE, "Association", "PublicDnsName"),
     "network-interface.source-dest-check": (_INTERFACE, "SourceDestCheck"),
     "network-interface.status": (_INTERFACE, "Status"),
     "network-interface.subnet-id": (_INTERFACE, "SubnetId"),
@@ -143,8 +160,29 @@ _FIELD_PATHS: Mapping[str, Sequence[str]] = {
     "vpc-id": ("VpcId",),
 }
 
+
+def _of_interfaces(*path: str) -> Values:
+    """Return a function for a member of the instance that its interfaces have as well, if it has any."""
+    values = field(*path)
+    return lambda instance: values(instance) if instance.get(_INTERFACE) else ()
+
+
+_SHARED_WITH_INTERFACES: Mapping[str, Values] = {
+    "network-interface.attachment.instance-id": _of_interfaces("InstanceId"),
+    "network-interface.attachment.instance-owner-id": _of_interfaces("OwnerId"),
+    "network-interface.availability-zone": _of_interfaces("Placement", "AvailabilityZone"),
+    "network-interface.requester-managed": lambda instance: [False] if instance.get(_INTERFACE) else [],
+}
+
 INSTANCE_FILTERS = Filters(
-    MappingProxyType({**dict.fromkeys(_NEVER_SET, no_values), **_fields(_FIELD_PATHS), **tag_filters()})
+    MappingProxyType(
+        {
+            **dict.fromkeys(_NEVER_SET, no_values),
+            **_fields(_FIELD_PATHS),
+            **_SHARED_WITH_INTERFACES,
+            **tag_filters(),
+        }
+    )
 )
 """The filters of DescribeInstances, for an instance as `filtered_instance` returns it."""
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
+from botocore.loaders import Loader
 
+from econed.actions.instances.filters import INSTANCE_FILTERS
 from econed.ids import SUBNET, VPC
 from tests.actions.networks.networks import PRIVATE_SUBNET, reservation, vpc
 from tests.support.cloud import Cloud
@@ -95,12 +98,35 @@ def test_without_interfaces_an_instance_names_no_vpc(cloud: Cloud) -> None:
         ("instance.group-id", "sg-00000000", True),
         ("group-name", "default", True),
         ("network-interface.group-id", "sg-00000000", True),
+        ("network-interface.attachment.instance-id", "i-00000000", True),
+        ("network-interface.attachment.instance-id", "i-00000001", False),
+        ("network-interface.attachment.instance-owner-id", "000000000002", True),
+        ("network-interface.availability-zone", "default", True),
+        ("network-interface.requester-managed", "false", True),
+        ("network-interface.requester-managed", "true", False),
+        ("network-interface.outpost-arn", "*", False),
     ],
 )
 def test_filters_on_networks_find_what_they_name(name: str, value: str, is_selected: bool) -> None:
     cloud = Cloud(vms=1)
     listed = described(cloud, Filters=[{"Name": name, "Values": [value]}])
     assert [instance["InstanceId"] for instance in listed] == (["i-00000000"] if is_selected else [])
+
+
+def test_all_filters_of_amazon_on_interfaces_of_instances_are_known() -> None:
+    service = Loader().load_service_model("ec2", "service-2")
+    text = service["shapes"]["DescribeInstancesRequest"]["members"]["Filters"]["documentation"]
+    amazons = set(re.findall(r"<code>(network-interface\.[a-z0-9.-]+)</code>", text))
+    assert len(amazons) > 30
+    assert amazons - INSTANCE_FILTERS.known.keys() == set()
+
+
+def test_an_instance_without_interfaces_has_none_of_them() -> None:
+    cloud = Cloud()
+    machine = cloud.as_user("alice", "one.vm.allocate", 'CPU="1"\nMEMORY="64"', False)
+    for name in ("attachment.instance-id", "availability-zone", "requester-managed"):
+        filters = [{"Name": f"network-interface.{name}", "Values": ["*"]}]
+        assert described(cloud, InstanceIds=[f"i-{machine:08d}"], Filters=filters) == []
 
 
 def test_a_list_reads_the_networks_once_and_only_if_an_instance_is_on_a_reservation() -> None:
