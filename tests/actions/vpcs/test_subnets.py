@@ -5,15 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from zope.interface import implementer
 
 from econed.actions.vpcs import subnets as subnet_actions
-from econed.interfaces import IOpenNebula
-from econed.opennebula.states import NetworkState
-from econed.user import Login
-from tests.actions.networks.networks import without_rule
-from tests.actions.vpcs.vpcs import create_subnet, create_vpc, number, tags, with_template
-from tests.support.cloud import Cloud, perform
+from tests.actions.vpcs.vpcs import create_subnet, create_vpc, number, tags
+from tests.support.cloud import Cloud
 
 RESERVED = ["10.9.1.0", "10.9.1.1", "10.9.1.2", "10.9.1.3", "10.9.1.255"]
 RESERVATION = 'NAME="own"\nSIZE="16"'
@@ -140,35 +135,6 @@ def test_attributes_of_a_subnet_can_be_set_to_what_they_are(cloud: Cloud, attrib
     cloud.run("alice", "ModifySubnetAttribute", SubnetId=subnet_id, **accepted)
     error = cloud.refusal("alice", "ModifySubnetAttribute", SubnetId=subnet_id, **refused)
     assert error.code == "UnsupportedOperation"
-
-
-@implementer(IOpenNebula)
-class SlowReservations:
-    """oned 7.4, which refuses changes of a new reservation until it has made it (measured)."""
-
-    def __init__(self, cloud: Cloud) -> None:
-        self._cloud = cloud
-
-    async def call(self, user: Login, method: str, *args: object) -> str | int | bool:
-        """Make a call (`IOpenNebula.call`)."""
-        result = await self._cloud.backend.call(user, method, *args)
-        if method == "one.vn.reserve":
-            network = self._cloud.oned.cloud.networks.get(int(result))
-            network.state = NetworkState.LOCK_CREATE
-            self._cloud.clock.callLater(1, setattr, network, "state", NetworkState.READY)
-        return result
-
-    async def document(self, user: Login, method: str, *args: object, **options: Any) -> Any:
-        """Make a call (`IOpenNebula.document`)."""
-        return await self._cloud.backend.document(user, method, *args, **options)
-
-
-def test_a_subnet_is_finished_when_oned_has_made_the_reservation() -> None:
-    cloud = with_template(without_rule(Cloud()))
-    call = cloud.call_in_new_process("alice", SlowReservations(cloud))
-    created = cloud.result(perform(call, "CreateSubnet", {"VpcId": create_vpc(cloud), "CidrBlock": "10.9.1.0/24"}))
-    assert created["Subnet"]["State"] == "available"
-    assert held(cloud, created["Subnet"]["SubnetId"]) == RESERVED
 
 
 def test_a_subnet_has_only_addresses_that_the_network_of_its_vpc_has(cloud: Cloud) -> None:
