@@ -28,7 +28,7 @@ _PLAIN: Final[_Rules] = (
 _VALUE: Final[_Rules] = (
     ("[", re.compile(r"[ \t]*\[[ \t\n]*")),
     ("CDATA", re.compile(r"[^\n]*\]\]>[^\n]*")),
-    ("quoted", re.compile(r'"(?:\\"|[^"])*"')),
+    ("quoted", re.compile(r'"[^"]*(?:(?<=\\)"[^"]*)*"')),
     ("bare", re.compile(r"[^=#\t \n,\[\]]+")),
 )
 
